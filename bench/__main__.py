@@ -41,11 +41,13 @@ def main() -> int:
         rounds=arguments.rounds,
         seeds=arguments.seeds,
         full=arguments.full,
+        dirty=arguments.dirty,
     )
     results = [] if arguments.only_write else run_all(arguments.names or ORDER, options)
     if arguments.write:
         kept = [read_json(path) for name in ORDER if (path := KEPT / f"{name}.json").exists()]
-        arguments.write.write_text(document(kept), encoding="utf-8")
+        earlier = arguments.write.read_text("utf-8") if arguments.write.exists() else ""
+        arguments.write.write_text(document(kept, earlier), encoding="utf-8")
         for result in kept:
             if result.figures:
                 page.write(result, arguments.write.with_name("scale.md"))
@@ -56,6 +58,8 @@ def run_all(names: Sequence[str], options: Options) -> list[Result | None]:
     """Run them one after the other; None for one that failed."""
     machine = describe(options.label_studio)
     configure(LoggingSettings(level="WARNING"))
+    KEPT.mkdir(exist_ok=True)
+    (KEPT / ".gitignore").write_text("*\n", encoding="utf-8")
     console = Console()
     results = []
     with Rig(options) as rig:
@@ -85,8 +89,6 @@ def run_one(name: str, options: Options, rig: Rig) -> Result | None:
 
 def keep(result: Result) -> None:
     """Write .bench/<name>.json; a skipped benchmark keeps its earlier result."""
-    KEPT.mkdir(exist_ok=True)
-    (KEPT / ".gitignore").write_text("*\n", encoding="utf-8")
     path = KEPT / f"{result.name}.json"
     if not (result.skipped and path.exists()):
         write_json(result, path)
@@ -98,6 +100,11 @@ def show(console: Console, result: Result) -> None:
         for row in result.rows[1:]:
             table.add_row(*row)
         console.print(table)
+    for words, rows in result.more.items():
+        further = Table(*rows[0], title=words)
+        for each in rows[1:]:
+            further.add_row(*each)
+        console.print(further)
     console.print(result.sentence, highlight=False)
     if not result.skipped:
         goal = f"Goal: {result.goal}. Met: {verdict(result)}. " if result.goal else ""
@@ -114,6 +121,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--full", action="store_true", help="extrapolate nothing, leave nothing out: much longer"
     )
+    parser.add_argument("--dirty", action="store_true", help="run `learning` on bad input as well")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.names if name not in ORDER]
     if unknown:

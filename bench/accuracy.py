@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from sklearn.metrics import accuracy_score, f1_score
@@ -22,9 +21,10 @@ from bench.labels import new_run
 from bench.result import Options, Result, say
 from bench.rig import Rig, base
 from services.core.domain import Manifest, Method, Parameters
-from services.engine.model import load_model
-from services.trainer.__main__ import train
+from services.core.registry import Registry
+from services.engine.loading import Loader
 from services.trainer.methods.plan import Recipe
+from services.trainer.training import train
 
 EACH = (4, 16, 64)
 EXAMPLE = "bs 8, lr 2e-5, 3 epochs"
@@ -73,15 +73,15 @@ def auto(some: texts.Labelled, test: texts.Labelled, intents: Sequence[str], see
         manifests = [own.registry.manifest("1-1", name) for name in names]
         served = next((one for one in reversed(manifests) if one.gate.promote), manifests[0])
         scores = {
-            one.version: judge(one, own.registry.folder("1-1", one.version), test, one.created_at - begun)
+            one.version: judge(own.registry, one, test, one.created_at - begun)
             for one in {manifests[0].version: manifests[0], served.version: served}.values()
         }
     return {"linear-probe": scores[manifests[0].version], "auto": scores[served.version]}
 
 
-def judge(manifest: Manifest, folder: Path, test: texts.Labelled, seconds: float) -> Score:
-    """Evaluate the version with its own engine."""
-    model = load_model(folder, manifest.artefact, manifest.labels, 1, torch.get_num_threads())
+def judge(registry: Registry, manifest: Manifest, test: texts.Labelled, seconds: float) -> Score:
+    """Evaluate the version as a predictor would load it."""
+    model = Loader(registry, threads=torch.get_num_threads()).model(manifest)
     try:
         logits = model.logits_of([text for text, _ in test])
     finally:

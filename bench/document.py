@@ -10,10 +10,18 @@ _TITLES = {
     "loop": "From *Start training* to the new version",
     "latency": "Latency of small requests during training",
     "predict": "Many texts in one request",
+    "peers": "Serving beside its peers",
     "memory": "Memory",
+    "projects": "Memory of a predictor with many projects",
     "finetune": "Fine-tuning",
+    "tuning": "What fine-tuning the last layers gains",
+    "gpu": "On a GPU",
     "cluster": "On a cluster",
+    "delivery": "Fresh suggestions after a promotion",
     "scale": "Many projects",
+    "learning": "Accuracy by labels",
+    "multilabel": "Several labels a text",
+    "active": "Labels needed, by the order of texts",
     "accuracy": "Accuracy, and the error of its estimate",
 }
 ORDER = tuple(_TITLES)
@@ -24,29 +32,43 @@ machines; ratios within a section were measured in the same run and are more por
 """
 
 
-def document(results: Sequence[Result]) -> str:
-    """Return the whole page, in a fixed order."""
-    ordered = sorted(results, key=lambda result: ORDER.index(result.name))
-    overview = [("what", "measured", "goal", "met")]
-    overview += [(result.name, result.sentence, result.goal or "none", verdict(result)) for result in ordered]
-    machines = {tuple(result.machine.items()) for result in ordered}
-    one = len(machines) == 1
-    parts = [_INTRODUCTION, *([_machine(ordered[0])] if one else []), table(overview)]
-    parts += [section(result, with_machine=not one) for result in ordered]
-    return "\n".join(parts)
+def document(results: Sequence[Result], earlier: str = "") -> str:
+    """Return the whole page, in a fixed order; what `earlier`, the page as it was, says of other benches stays."""
+    overview, sections = _parts(earlier)
+    for result in results:
+        row = table([(result.name, result.sentence, result.goal or "none", verdict(result))])
+        overview[result.name] = row.splitlines()[0]
+        sections[result.name] = section(result)
+    names = [name for name in ORDER if name in sections]
+    head = [*table([("what", "measured", "goal", "met")]).splitlines(), *(overview[name] for name in names)]
+    return "\n".join([_INTRODUCTION, *head, "", *(sections[name] for name in names)])
 
 
-def section(result: Result, *, with_machine: bool) -> str:
+def _parts(page: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the overview's rows and the sections of a page, by the benches' names."""
+    head, *found = page.split("\n## ")
+    rows = {
+        line.split(" | ")[0].removeprefix("| "): line for line in head.splitlines() if line.startswith("|")
+    }
+    names = {title: name for name, title in _TITLES.items()}
+    sections = {names.get(text.partition("\n")[0]): f"## {text.strip()}\n" for text in found}
+    return rows, {name: text for name, text in sections.items() if name in rows}
+
+
+def section(result: Result) -> str:
+    """Return a bench's part of a page, with the machine that it ran on."""
     lines = [f"## {_TITLES[result.name]}", result.sentence]
     if result.goal:
         lines.append(f"Goal: {result.goal}. Met: {verdict(result)}.")
     if result.rows:
         lines += ["", table(result.rows)]
+    for words, rows in result.more.items():
+        lines += [words, "", table(rows)]
     if result.how:
         lines.append(result.how)
     if not result.skipped:
         lines.append(f"This took {result.seconds:.0f} s. {result.disturbed}".rstrip())
-    if with_machine:
+    if result.machine:
         lines += ["", _machine(result)]
     return "\n".join(lines) + "\n"
 
@@ -63,4 +85,4 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _machine(result: Result) -> str:
-    return "Machine: " + "; ".join(f"{name} {value}" for name, value in result.machine.items()) + ".\n"
+    return "Machine: " + "; ".join(f"{name} {value}" for name, value in result.machine.items()) + "."

@@ -18,7 +18,9 @@ from services.trainer.data.base_model import BaseModel, load_base
 from services.trainer.methods import loop
 from services.trainer.methods.checkpoints import Checkpoints
 from services.trainer.methods.finetune import Classifier
+from services.trainer.methods.hidden_states import Texts
 from services.trainer.methods.plan import Recipe
+from services.trainer.methods.precision import TORCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +47,26 @@ def new_model(given: Material) -> Any:
     return auto.from_pretrained(given.base.source, num_labels=given.labels)
 
 
-def fit(given: Material, recipe: Recipe, texts: Sequence[str] = ()) -> tuple[float, Any]:
-    """Return the seconds of training, and the logits of these texts afterwards."""
+def fit(
+    given: Material, recipe: Recipe, texts: Sequence[str] = (), products: str = TORCH, device: str = "cpu"
+) -> tuple[float, Any]:
+    """Return the seconds of training, and the logits of these texts afterwards; `products` names a Precision."""
     torch.manual_seed(recipe.seed)
-    model = Classifier(new_model(given))
-    with new_run([], []) as own:
+    model = Classifier(new_model(given)).to(device)
+    with new_run([], ["a", "b"]) as own:
         checkpoint = Checkpoints(own.runs.store, own.name, 1, 3_600.0).fold("everything")
         begun = time.perf_counter()
         loop.train(
             model,
             model.head(),
-            given.ids,
+            Texts(given.ids, given.base.pad_id),
             given.targets,
-            given.base.pad_id,
             recipe,
             checkpoint,
             own.progress,
             own.stop,
+            products=products,
         )
         seconds = time.perf_counter() - begun
-        asked = encode(given.base.tokenizer, texts)
-        return seconds, loop.logits_of(model, asked, given.labels, given.base.pad_id, own.stop)
+        asked = Texts(encode(given.base.tokenizer, texts), given.base.pad_id)
+        return seconds, loop.logits_of(model, asked, given.labels, own.stop)

@@ -62,6 +62,15 @@ class Labels:
             }
             yield {"id": number, "project": project_id, "data": {"text": text}, "annotations": [annotation]}
 
+    def unlabelled_pages(self, *_: object) -> Iterator[list[dict[str, Any]]]:
+        yield []
+
+    def unlabelled_texts(self, *_: object) -> list[dict[str, Any]]:
+        return []
+
+    def all_unlabelled_ids(self, *_: object) -> Iterator[list[int]]:
+        yield []
+
 
 @contextlib.contextmanager
 def new_run(

@@ -27,6 +27,8 @@ class Options:
     seeds: int = 3
     full: bool = False
     """Extrapolate nothing, and run the slow comparisons as well."""
+    dirty: bool = False
+    """Run `learning` on bad input as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Result:
     skipped: bool = False
     figures: dict[str, Any] = field(default_factory=dict)
     """What was measured, for plots."""
+    more: dict[str, list[list[str]]] = field(default_factory=dict)
+    """Further tables, each under the words that introduce it."""
 
 
 def write_json(result: Result, path: Path) -> None:

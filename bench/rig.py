@@ -140,6 +140,7 @@ class Rig:
         settings = {
             "BASELINE_MODEL_NAME": str(base()),
             "START_TRAINING_EACH_N_UPDATES": NEVER,
+            "FITLOOP_COLD_START": "false",
             "FITLOOP_LOG_FORMAT": "json",
             **environment,
         }
@@ -162,15 +163,20 @@ class Rig:
         self.annotator.call(
             "POST", f"/api/projects/{project}/import", json=[_labelled(*row) for row in texts]
         )
-        row = self.annotator.call("GET", f"/api/projects/{project}/")
-        key = f"{project}.{int(_epoch(row['created_at']))}"
-        connection = self.annotator.connect(project, backend.url, extra_params=parameters or None)
+        connected = self.attach(backend, project, config, **parameters)
 
         def read() -> dict[str, Any] | None:
             state = backend.resting(project)
             return state if state and state["labelled"] > 0 else None
 
         until(read, 60, f"Fitloop to read the labels: {backend.state(project)}")
+        return connected
+
+    def attach(self, backend: Backend, project: int, config: str, **parameters: object) -> Connected:
+        """Connect an existing project."""
+        row = self.annotator.call("GET", f"/api/projects/{project}/")
+        key = f"{project}.{int(_epoch(row['created_at']))}"
+        connection = self.annotator.connect(project, backend.url, extra_params=parameters or None)
         return Connected(project, key, config, connection, parameters)
 
     def train(self, backend: Backend, connected: Connected, seconds: float = 400) -> str:

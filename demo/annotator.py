@@ -22,6 +22,15 @@ def label_config(labels: Sequence[str]) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """A stored prediction of one task."""
+
+    version: str
+    label: str
+    score: float
+
+
 @dataclass
 class Annotator:
     """A user of one Label Studio."""
@@ -92,6 +101,24 @@ class Annotator:
         with ThreadPoolExecutor(annotators) as pool:
             for _ in pool.map(lambda answer: self.label(*answer), answers):
                 pass
+
+    def next_task(self, project: int) -> int:
+        """Return the task that the labelling page shows next."""
+        return int(self.call("GET", f"/api/projects/{project}/next")["id"])
+
+    def text(self, task: int, field: str = "text") -> str:
+        """Return a task's text."""
+        return str(self.call("GET", f"/api/tasks/{task}/")["data"][field])
+
+    def newest_suggestion(self, task: int) -> Suggestion | None:
+        """Return the task's prediction that was stored last; None if it has none."""
+        rows = self.call("GET", "/api/predictions/", params={"task": task})
+        known = [row for row in rows if row["result"]]
+        if not known:
+            return None
+        newest = max(known, key=lambda row: int(row["id"]))
+        label = str(newest["result"][0]["value"]["choices"][0])
+        return Suggestion(str(newest["model_version"]), label, float(newest["score"] or 0.0))
 
     def suggestions(self, project: int, version: str) -> dict[int, str]:
         """Return the version's stored suggestions: task id to label."""

@@ -11,7 +11,7 @@ def draw(points: Sequence[tuple[int, float]], estimates: Sequence[tuple[int, flo
     """Draw points of (labels, accuracy in [0, 1]): `●` on the holdout, `○` as estimated."""
     if not points:
         return ""
-    furthest = max(labels for labels, _ in (*points, *estimates))
+    furthest = max(1, *(labels for labels, _ in (*points, *estimates)))
     grid = [[" "] * (_WIDTH + 1) for _ in range(_HEIGHT + 1)]
     for series, mark in ((estimates, "○"), (points, "●")):
         for labels, accuracy in series:

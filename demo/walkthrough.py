@@ -23,13 +23,13 @@ class Step:
 
     labels: int
     version: str
+    """"" before the first version."""
     gate: str
     """The gate's reasons for its decision on the newest version."""
-    evaluated: int
+    accuracy: str
+    """The accuracy to expect, as the status page says it."""
     estimate: float | None
-    """Accuracy out of sample; None before the first version."""
-    low: float
-    high: float
+    """The same as a share; None if there is no figure."""
     test_accuracy: float
     """Accuracy of the stored suggestions on the holdout; a text without a suggestion counts as wrong."""
     seconds: float
@@ -57,7 +57,7 @@ class Walkthrough:
     timeout_seconds: float = 300.0
 
     def run(self, steps: Sequence[int]) -> Iterator[Step]:
-        """Label up to each number of `steps`, and yield the result."""
+        """Label up to each number of `steps`, and yield the result; at 0, that of the label names alone."""
         done = 0
         for goal in steps:
             self.annotator.label_all(self.pool[done:goal])
@@ -70,7 +70,9 @@ class Walkthrough:
         pressed = False
         while time.monotonic() - begun < self.timeout_seconds:
             state = self.state()
-            is_idle = state["labelled"] == labels and not state["active"] and not state["pending"]
+            is_idle = (
+                bool(state) and state["labelled"] == labels and not state["active"] and not state["pending"]
+            )
             if is_idle and state["changed"] == 0:
                 suggestions = self._suggestions(state)
                 if suggestions is not None:
@@ -80,12 +82,14 @@ class Walkthrough:
                 pressed = True
             time.sleep(0.5)
         raise DemoError(
-            f"No result after {self.timeout_seconds:.0f} s. Fitloop reports: {self.state()['sentence']}"
+            f"No result after {self.timeout_seconds:.0f} s. Fitloop reports: {self.state().get('sentence')}"
         )
 
     def state(self) -> dict[str, Any]:
-        """Return the project's status in Fitloop."""
+        """Return the project's status in Fitloop; {} while it does not know the project yet."""
         response = httpx.get(f"{self.fitloop}/api/projects/{self.project}", timeout=30)
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return {}
         if response.is_error:
             raise DemoError(f"fitloop local answered {response.status_code}: {response.text[:300]}")
         answer: dict[str, Any] = response.json()
@@ -95,7 +99,7 @@ class Walkthrough:
         """Return the served version's suggestions once every holdout text has one; {} before the first version."""
         version = state["served"]["current"]
         if version is None:
-            return {}
+            return {} if state["labelled"] else None  # before the first label one is made from label names
         found = self.annotator.suggestions(self.project, version)
         return found if self.holdout.keys() <= found.keys() else None
 
@@ -103,16 +107,14 @@ class Walkthrough:
         current = state["served"]["current"]
         versions = state["versions"]
         serving = next((row for row in versions if row["version"] == current), None)
-        estimate = serving["estimate"] if serving else None
+        expected = (serving or {}).get("expected") or {}
         right = sum(suggestions.get(task) == label for task, label in self.holdout.items())
         return Step(
             labels=labels,
-            version=current or "none yet",
+            version=current or "",
             gate=" ".join(versions[0]["gate"]["reasons"]) if versions else state["sentence"],
-            evaluated=estimate["judged"] if estimate else 0,
-            estimate=estimate["right"] / max(estimate["judged"], 1) if estimate else None,
-            low=estimate["low"] if estimate else 0.0,
-            high=estimate["high"] if estimate else 1.0,
-            test_accuracy=right / len(self.holdout),
+            accuracy=serving["right"] if serving else "",
+            estimate=expected.get("accuracy"),
+            test_accuracy=right / max(len(self.holdout), 1),
             seconds=seconds,
         )

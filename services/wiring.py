@@ -23,16 +23,18 @@ if TYPE_CHECKING:
     from services.adapter.ports import Inference, Launcher, Leadership, Rollout
     from services.adapter.replica import Replica
     from services.adapter.state.board import Board
+    from services.adapter.state.changed_projects import ChangedProjects
     from services.adapter.state.documents import FencedStore
     from services.cluster.client import Document, Kube
     from services.core.store import ObjectStore
 
 log = structlog.get_logger()
 _SWITCH_SECONDS = 0.0005
-"""For which a thread may keep the interpreter from others, a tenth of Python's default: a request to the bucket gives it up several
-times, and took ten times as long while workers read labels."""
+"""A tenth of Python's default: a request to the bucket took ten times as long while workers read labels."""
 _WRITE_SECONDS = 60.0
 """Assumed for a write into a folder, which has no timeout; the folder's lock is never lost."""
+_JOB_WORKERS = 8
+"""Threads that send requests about Jobs to the Kubernetes API, which may hang."""
 _OBSERVERS = 16
 """Threads of the leader that wait for Label Studio and the bucket."""
 
@@ -66,6 +68,7 @@ class Adapter:
 def build_embedded(settings: Settings, leadership: Leadership) -> Adapter:
     """Build the adapter of `fitloop local`, which stores in `settings.storage.model_dir` unless a store is set."""
     from services.adapter.leader.workers import ThreadWorkers
+    from services.adapter.state.changed_projects import ChangedProjects
     from services.adapter.state.documents import FencedStore
     from services.core.registry import Registry
     from services.core.store import open_store
@@ -77,16 +80,20 @@ def build_embedded(settings: Settings, leadership: Leadership) -> Adapter:
     folder = settings.storage.model_dir.expanduser().resolve()
     store = open_store(settings.storage.store or folder.as_uri(), settings.s3, settings.storage)
     wakeup = threading.Event()
+    changed = ChangedProjects(wakeup.set)
     fenced = FencedStore(store, leadership, _WRITE_SECONDS)
     inference = LocalInference(Registry(store), settings.serving)
     export_versions(inference)
-    loading_workers = ThreadWorkers(1, "load", wakeup.set)
+    loading_workers = ThreadWorkers(
+        4, "load", wakeup.set
+    )  # a head does not wait for another project's encoder
     return _build_adapter(
         settings,
         store,
         fenced,
         wakeup,
-        launcher=ChildLauncher(fenced, folder / "locks", on_change=wakeup.set),
+        changed,
+        launcher=ChildLauncher(fenced, folder / "locks", on_change=changed.add_run),
         inference=inference,
         observers=[observe_request],
         rollout=lambda: LocalRollout(inference, loading_workers),
@@ -99,6 +106,7 @@ def build_embedded(settings: Settings, leadership: Leadership) -> Adapter:
 def build_cluster(settings: Settings) -> Adapter:
     """Build one of several adapters, over a bucket, Kubernetes and the predictors. Raises BadConfig."""
     from services.adapter.leader.workers import ThreadWorkers
+    from services.adapter.state.changed_projects import ChangedProjects
     from services.adapter.state.documents import FencedStore
     from services.cluster.client import connect
     from services.cluster.events import EventRecorder
@@ -119,17 +127,29 @@ def build_cluster(settings: Settings) -> Adapter:
     if why := unavailable_reason(store, write=True):
         log.warning("bucket_unavailable", reason=why)
     kube, wakeup = connect(known.namespace), threading.Event()
+    changed = ChangedProjects(wakeup.set)
     _dry_run_template(kube, template, known.release, store.url)
     leadership = LeaseLeadership(kube, known.lease, pod)
     fenced = FencedStore(store, leadership, settings.s3.write_seconds)
     recorder = EventRecorder(kube, known.predictor_workload, pod)
     inference = RemoteInference(known)
-    launcher = JobLauncher(kube, fenced, template, known.release, known.lease, wakeup.set, recorder)
+    job_workers = ThreadWorkers(_JOB_WORKERS, "jobs", wakeup.set)
+    launcher = JobLauncher(
+        kube,
+        fenced,
+        template,
+        known.release,
+        known.lease,
+        changed.add_run,
+        recorder,
+        job_workers,
+        is_leading=leadership.leads,
+    )
     predictors = PredictorPods(
         kube, known.predictor_selector, known.predictor_state_port, known.predictor_token
     )
     workload = PredictorWorkload(kube, known.predictor_workload)
-    rollout_workers = ThreadWorkers(1, "predictors", wakeup.set)
+    rollout_workers = ThreadWorkers(2, "predictors", wakeup.set)
     ready_predictors = ReadyPredictors(kube, known.predictor_selector)
     ready_predictors.start()
     recorder.start()
@@ -139,10 +159,13 @@ def build_cluster(settings: Settings) -> Adapter:
         store,
         fenced,
         wakeup,
+        changed,
         launcher=launcher,
         inference=inference,
         observers=[],
-        rollout=lambda: ClusterRollout(workload, predictors, settings.rollout, recorder, rollout_workers),
+        rollout=lambda: ClusterRollout(
+            workload, predictors, settings.rollout, recorder, rollout_workers, is_leading=leadership.leads
+        ),
         leadership=leadership,
         close_inference=inference.close,
         is_alone=False,
@@ -165,6 +188,7 @@ def _build_adapter(
     store: ObjectStore,
     fenced: FencedStore,
     wakeup: threading.Event,
+    changed: ChangedProjects,
     *,
     launcher: Launcher,
     inference: Inference,
@@ -174,9 +198,8 @@ def _build_adapter(
     close_inference: Callable[[], None],
     is_alone: bool,
 ) -> Adapter:
-    """Build what both kinds share: an event buffer, a replica that leads or follows, and the routes.
-
-    `observers` are called with each request for scores. `rollout` builds the rollout of a new term. `is_alone`: no other adapter uses the store, and there is one port for all.
+    """Build what both kinds share. `observers` are called with each request for scores; `rollout` builds that of a new term;
+    `is_alone`: no other adapter uses the store, and there is one port for all.
     """
     from services.adapter.app import create_app
     from services.adapter.follower import Follower
@@ -193,8 +216,8 @@ def _build_adapter(
 
     leader_metrics.project_names.max_named = settings.metrics.projects
     set_build_info(Component.LOCAL if is_alone else Component.ADAPTER)
-    inference = CountedInference(inference, observe_inference, *observers)
-    board, events = Board(), EventBuffer(store, wakeup.set)
+    inference, board = CountedInference(inference, observe_inference, *observers), Board()
+    events = EventBuffer(store, wakeup.set)
     label_studio = LabelStudio(settings.label_studio)
 
     def build_controller() -> Controller:
@@ -211,6 +234,7 @@ def _build_adapter(
             ThreadWorkers(_OBSERVERS, "observe", wakeup.set),
             alone=is_alone,
             is_leading=leadership.leads,
+            take_changed=changed.take,
         )
 
     follower = Follower(store, board, events, settings.trigger.control_of, wake=wakeup.set)

@@ -37,8 +37,13 @@ def _process_state() -> Iterator[None]:
 
 
 SHARED = (
-    ("label studio 1", re.compile(r"tests/e2e/test_(cluster|label_configs|texts|runbooks)")),
-    ("label studio 2", re.compile(r"tests/e2e/test_(controls|dashboards|doctor|imported|loop)")),
+    ("label studio 1", re.compile(r"tests/e2e/test_(blind|cluster|label_configs|suspects|texts|runbooks)")),
+    (
+        "label studio 2",
+        re.compile(
+            r"tests/e2e/test_(cold_start|control_tags|controls|dashboards|doctor|imported|loop|several_labels)"
+        ),
+    ),
     (
         "cluster",
         re.compile(

@@ -25,7 +25,14 @@ def main() -> None:
         "--limit", type=float, default=60.0, help="seconds to wait for a command or an event (60)"
     )
     parser.add_argument("--takeover", type=float, default=180.0, help="seconds to wait for a takeover (180)")
-    parser.add_argument("--only", default=",".join(PHASES), help=f"phases, of {', '.join(PHASES)}")
+    parser.add_argument(
+        "--reading", type=float, default=900.0, help="seconds to wait for the first read of all labels (900)"
+    )
+    parser.add_argument(
+        "--only",
+        default=",".join(PHASES),
+        help=f'phases, of {", ".join(PHASES)}; "": takeover, first read and memory alone',
+    )
     parser.add_argument("--states", default=",".join(STATES), help=f"of Label Studio: {', '.join(STATES)}")
     parser.add_argument(
         "--profiles", type=Path, help="a folder for profiles of the leader's thread, and logs"
@@ -40,7 +47,8 @@ def main() -> None:
         given.seconds,
         given.limit,
         given.takeover,
-        given.only.split(","),
+        given.reading,
+        [phase for phase in given.only.split(",") if phase],
         given.states.split(","),
         given.profiles,
     )

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from services.adapter.leader.controller import Controller
+from services.adapter.state.changed_projects import ChangedProjects
 from services.adapter.state.documents import FencedStore
 from services.cli.adapter import build_server, listen
 from services.core.domain import Attempt, LaunchState, RunRequest, RunState, RunStatus
@@ -172,7 +173,8 @@ def build(settings: Settings, probe: Probe, leadership: FakeLeadership) -> Adapt
         settings,
         store,
         fenced,
-        threading.Event(),
+        wakeup := threading.Event(),
+        ChangedProjects(wakeup.set),
         launcher=SimulatedLauncher(fenced),
         inference=FakeInference(),
         observers=[],

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 
-from services.adapter.state.board import BOARD_KEY, BoardDocument, ProjectView
+from services.adapter.state.board import ProjectView
+from services.adapter.state.board_file import BOARD_KEY, BoardDocument
 from services.adapter.state.documents import Connection, PromotionResult, VersionOutcome
 from services.core import documents
 from services.core.domain import (

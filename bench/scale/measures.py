@@ -12,6 +12,9 @@ from bench.scale.figures import NEVER, Found, Spread
 from bench.scale.load import at_rate, post
 from bench.scale.world import Child, World, carried_out, wait_for
 
+_QUIET_SECONDS, _QUIET_REQUESTS = 2.0, 40.0
+"""The leader is at rest once it sends so few requests a second: 20 at rest, hundreds while it reads old runs and sets titles."""
+
 
 def take_over(world: World, adapter: Child, found: Found, name: str, limit: float, version: str) -> None:
     """Make the adapter lead while a command waits; until it is carried out, and until all projects are read."""
@@ -50,6 +53,24 @@ def read_labels(world: World, adapter: Child, found: Found, name: str, limit: fl
     now, most = adapter.memory()
     found.add(f"{name}: memory", {"now": round(now), "most": round(most)})
     found.add(f"{name}: most requests at once", world.label_studio.control("requests")["most_at_once"])
+
+
+def come_to_rest(world: World, adapter: Child, found: Found, limit: float) -> None:
+    """Wait until the leader has read the old runs of release 0.1.0, and set the titles of all backends."""
+    name, began = adapter_name(world, adapter), time.time()
+
+    def asked() -> int:
+        studio: dict[str, int] = world.label_studio.control("requests")["requests"]
+        return requests_of(world, name) + sum(studio.values())
+
+    def is_quiet() -> bool:
+        before = asked()
+        time.sleep(_QUIET_SECONDS)
+        return asked() - before <= _QUIET_REQUESTS * _QUIET_SECONDS
+
+    with contextlib.suppress(TimeoutError):
+        wait_for(is_quiet, limit, "rest", 0.1)
+    found.add("at rest after: seconds", round(time.time() - began, 1))
 
 
 def rest(world: World, adapter: Child, found: Found, seconds: float) -> None:

@@ -24,5 +24,5 @@ def with_figures(text: str, result: Result) -> str:
     _, end, after = rest.partition(f"{_END}\n")
     if not begin or not end:
         raise ValueError(f"The page has no {_BEGIN} and {_END}, each on a line of its own.")
-    _, _, body = section(result, with_machine=bool(result.machine)).partition("\n")
+    _, _, body = section(result).partition("\n")
     return f"{before}{begin}{_PLOT}{body}{end}{after}"

@@ -30,7 +30,9 @@ class Plan:
     limit: float = 60.0
     """Seconds after which a command or an event counts as lost."""
     takeover: float = 180.0
-    """Seconds after which a takeover, and reading all labels, counts as not done."""
+    """Seconds after which a takeover counts as not done."""
+    reading: float = 900.0
+    """Seconds after which the first read of all labels counts as not done; nothing else is measured before its end."""
     phases: Sequence[str] = PHASES
     states: Sequence[str] = STATES
     profiles: Path | None = None
@@ -73,7 +75,8 @@ class _Session:
                 self.world, self.leader, self.found, "takeover of 0.1.0", plan.takeover, version
             )
         with self._profile("first-read"):
-            measures.read_labels(self.world, self.leader, self.found, "first read", plan.takeover)
+            measures.read_labels(self.world, self.leader, self.found, "first read", plan.reading)
+        measures.come_to_rest(self.world, self.leader, self.found, plan.reading)
 
     def rest(self) -> None:
         with self._profile("rest"):

@@ -91,9 +91,7 @@ def _measures() -> dict[str, Callable[[Figures], str]]:
         found[f"command, Label Studio {name}, s"] = _measure(_spread, f"commands, {state}")
     return {
         **found,
-        "event to requested run, s (2 s of it: debounce)": lambda figures: _spread(
-            figures["event to run requested"]
-        ),
+        "event to requested run, s": lambda figures: _spread(figures["event to run requested"]),
         "takeover of 0.1.0's bucket: first command, s": lambda figures: _seconds(
             figures["takeover of 0.1.0: command"]
         ),
@@ -103,6 +101,9 @@ def _measures() -> dict[str, Callable[[Figures], str]]:
         "takeover: complete, s": lambda figures: _seconds(figures["takeover: complete"]),
         "takeover: requests to the bucket": lambda figures: f"{figures['takeover: bucket requests']:,}",
         "all labels read for the first time, s": lambda figures: _seconds(figures["first read: seconds"]),
+        "… old runs read and titles set after that, s": lambda figures: _seconds(
+            figures["at rest after: seconds"]
+        ),
         "memory of the leader, MiB: after that / at most": lambda figures: "{now} / {most}".format(
             **figures["memory"]
         ),

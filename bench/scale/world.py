@@ -131,6 +131,7 @@ class World:
             "FITLOOP_ANONYMOUS": "true",
             "FITLOOP_RECONCILE_SECONDS": "60",
             "FITLOOP_MAX_ACTIVE_RUNS": "1000",
+            "FITLOOP_EMBED_SECONDS": "0",
             "FITLOOP_LOG_FORMAT": "json",
             "LOG_LEVEL": os.environ.get("LOG_LEVEL", "WARNING"),
         }

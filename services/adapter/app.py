@@ -33,11 +33,13 @@ from services.adapter.routes.garbage import GarbageRoutes
 from services.adapter.routes.home import Banners, StatusPages
 from services.adapter.routes.page_data import PageData
 from services.adapter.routes.predictions import Predictions
+from services.adapter.routes.reports import ReportRoutes
 from services.adapter.routes.same_origin import FormTokens, SameOriginMiddleware
 from services.adapter.routes.setup import SetupRoutes
 from services.adapter.routes.version_cache import VersionCache
 from services.adapter.routes.webhook import Webhook
 from services.adapter.state.board import Board
+from services.adapter.state.encoder_status import EncoderStatusReader
 from services.adapter.state.gc_reports import GcReportFile
 from services.core.errors import BadRequest, EngineError, FitloopError, Overloaded, StoreError
 from services.core.http.limits import (
@@ -118,11 +120,12 @@ def create_app(
     """
     catalogue = VersionCache(registry)
     connection = SetupRoutes(board, events, settings.training)
-    api = Api(board, events, catalogue, runs, connection, inference)
+    api = Api(board, events, catalogue, runs, connection, inference, EncoderStatusReader(registry.store))
     garbage = GarbageRoutes(events, GcReportFile(registry.store))
     tokens, refusals = FormTokens(settings.auth), RefusedEvents()
     home = StatusPages(api, PageData(api), Banners(settings, inference, refusals, board), tokens, settings)
     wishes = ActionPages(api, tokens)
+    reports = ReportRoutes(api, settings.label_studio.public_url or settings.label_studio.url)
     routes = [
         _route("GET", "/", home.index),
         _route("GET", "/projects/{id}", home.project),
@@ -131,12 +134,14 @@ def create_app(
         _route("POST", "/projects/{id}/{action}", wishes.submit),
         _route("GET", "/health", connection.health),
         _route("POST", "/setup", connection.setup),
-        _route("POST", "/predict", Predictions(board, inference).predict),
+        _route("POST", "/predict", Predictions(board, inference, settings.serving.blind_share).predict),
         _route("POST", "/webhook", Webhook(events).webhook),
         _route("GET", "/versions", connection.versions),
         _route("GET", "/api/predictors", api.predictors),
+        _route("GET", "/api/encoders", api.encoders),
         _route("GET", "/api/projects", api.projects),
         _route("GET", "/api/projects/{id}", api.project),
+        _route("GET", "/api/projects/{id}/versions/{version}/report", reports.report),
         _route("POST", "/api/projects/{id}/{action}", api.submit),
         _route("POST", "/api/gc", garbage.submit),
         _route("GET", "/api/gc/{command}", garbage.report),

@@ -65,9 +65,10 @@ class Rollout(Protocol):
     flip_seconds: float
     """Seconds after the table was written at which all replicas switch to its version at once."""
 
-    def advance(self, project_key: str, version: str, now: float) -> RolloutStatus:
+    def advance(self, project_key: str, version: str, now: float, encoder: str = "") -> RolloutStatus:
         """Take the rollout of a version, which the table names as current or target, one step further; called until done.
 
+        `encoder`: the digest of the shared encoder that it needs; "" for a whole model, and if that is not known.
         The table does not name a deferred version; one that is deferred no longer is named right after this call. Done means
         that every ready predictor reported the version after it was first asked for. Raises EngineError, CorruptVersion or
         NotFound if a predictor refused the version: it is bad. Raises StoreError.

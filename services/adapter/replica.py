@@ -27,8 +27,8 @@ log = structlog.get_logger()
 _RETRY_SECONDS: Final = 0.5
 _MAX_RETRY_SECONDS: Final = 4.0
 _ERROR_SECONDS: Final = 5.0
-_GATHER_SECONDS: Final = 0.05
-"""After a wakeup, so that one tick takes the results of many workers."""
+_SPACING_SECONDS: Final = 0.05
+"""Between the starts of two ticks at least, so that one takes the results of many workers."""
 _CLOCK_TOLERANCE: Final = 5.0
 """Seconds by which the clock may go back without consequences."""
 _STOP_SECONDS: Final = 10.0
@@ -179,6 +179,7 @@ class Replica:
     def _loop(self) -> None:
         self._heartbeat.own()
         while not self._stopping.is_set():
+            began = time.monotonic()
             try:
                 wait = self.tick(self._clock())
                 self._store_worked()
@@ -189,5 +190,5 @@ class Replica:
                 wait = _ERROR_SECONDS
             self._heartbeat.beat()
             if self._wakeup.wait(wait) and wait:
-                self._stopping.wait(_GATHER_SECONDS)
+                self._stopping.wait(max(0.0, began + _SPACING_SECONDS - time.monotonic()))
             self._wakeup.clear()

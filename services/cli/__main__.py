@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from services import __version__
-from services.cli import adapter, admin, bucket, doctor, garbage, local
+from services.cli import adapter, admin, bucket, doctor, export, garbage, local, report, suspects
 from services.core.errors import FitloopError
 
 app = typer.Typer(
@@ -25,7 +25,10 @@ app = typer.Typer(
 local.register(app)
 adapter.register(app)
 admin.register(app)
+report.register(app)
+suspects.register(app)
 bucket.register(app)
+export.register(app)
 garbage.register(app)
 doctor.register(app)
 

@@ -34,7 +34,7 @@ _ACTIONS = {
 
 
 def register(app: typer.Typer) -> None:
-    for command in (status, versions, promote, train):
+    for command in (status, versions, encoders, promote, train):
         app.command()(command)
     for action, text in _ACTIONS.items():
         app.command(action, help=text)(_without_body(action))
@@ -68,7 +68,20 @@ def versions(project: Project, url: Url = DEFAULT_URL, as_json: AsJson = False) 
             f"Project {project} has no version yet. `fitloop status {project}` shows what it is waiting for."
         )
     else:
-        print_table(["version", "served", "method", "accuracy", "gate"], [_version_row(row) for row in rows])
+        head = ["version", "served", "method", "accuracy", "base model", "encoder", "engine", "gate"]
+        print_table(head, [_version_row(row) for row in rows])
+
+
+def encoders(url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """List the encoders in the bucket, with the versions that need each one."""
+    rows = open_adapter(url).encoders()
+    if as_json:
+        print_json(rows)
+    elif not rows:
+        typer.echo("There is no encoder yet: the first run makes one of its base model.")
+    else:
+        head = ["encoder", "base model", "engine", "megabytes", "versions", "state"]
+        print_table(head, [_encoder_row(row) for row in rows])
 
 
 def promote(
@@ -138,6 +151,8 @@ def _status_row(row: dict[str, Any]) -> list[str]:
         "" if not_counted in status else not_counted,
         row["problem"],
         str(judged.get("truncation") or ""),
+        str(row.get("forecast_in_words") or ""),  # adapters of earlier releases make none
+        str(row.get("estimates_in_words") or ""),  # adapters of earlier releases send none
     )
     return [
         str(row["id"]),
@@ -152,7 +167,19 @@ def _version_row(row: dict[str, Any]) -> list[str]:
     served = "pinned" if row.get("pinned") else "yes" if row.get("served") else ""
     reasons = filter(None, (*row["reasons"], row.get("truncation_in_words")))
     gate = " ".join(dict.fromkeys(reasons))  # the gate's reasons may name the truncation too
-    return [str(row["version"]), served, str(row["method"]), str(row["right"]), gate]
+    encoder = str(row.get("encoder") or "")[:12]  # adapters of earlier releases name none
+    if problem := row.get("encoder_problem"):
+        gate = f"Cannot be loaded: {problem}. {gate}"
+    engine = [str(row.get("base_model") or ""), encoder, str(row.get("engine") or "")]
+    return [str(row["version"]), served, str(row["method"]), str(row["right"]), *engine, gate]
+
+
+def _encoder_row(row: dict[str, Any]) -> list[str]:
+    named = ", ".join(row["versions"][:3])
+    state = f"{row['problem']} (needed by {named})" if row["problem"] and named else row["problem"]
+    state = state or (row["engine_reason"] if row["needed"] else row["why"])
+    size = f"{row['size'] / 1e6:.1f}"
+    return [row["digest"][:12], row["base_model"], row["engine"], size, str(row["needed"]), state]
 
 
 def print_json(value: Any) -> None:

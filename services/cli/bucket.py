@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,8 +36,15 @@ def push(
             metavar="URL", help="s3://bucket/prefix/. Default: base-models/<name>/ in FITLOOP_STORE."
         ),
     ] = None,
+    encoder: Annotated[
+        bool,
+        typer.Option(help="Make what runs compute features with, too, so that the first one does not wait."),
+    ] = True,
 ) -> None:
-    """Upload a pre-trained encoder to the bucket, and print its BASELINE_MODEL_NAME."""
+    """Upload a pre-trained encoder to the bucket, and print its BASELINE_MODEL_NAME.
+
+    With PyTorch (fitloop[trainer]) and FITLOOP_STORE set, its int8 form is made here; else the first run makes it.
+    """
     from services.core.base_models import is_file_of_a_model, missing_in
     from services.core.store import open_store
 
@@ -47,7 +57,33 @@ def push(
     for name in names:
         typer.echo(f"{name}  {(folder / name).stat().st_size / 1e6:.1f} MB", err=True)
         store.upload(folder / name, name)
+    if encoder:
+        _make_encoder(f"{store.url}/")
     typer.echo(f"BASELINE_MODEL_NAME={store.url}/")
+
+
+def _make_encoder(base_model: str) -> None:
+    """Make the encoder in FITLOOP_STORE, as a run would. Raises BadConfig, EngineError, StoreError."""
+    from services.core.registry import Registry
+    from services.core.settings import Settings
+    from services.core.store import open_store
+
+    settings = Settings.load()
+    if not settings.storage.store.startswith("s3://") or find_spec("torch") is None:
+        typer.echo(
+            "The first run will make its encoder: that needs FITLOOP_STORE=s3://… and fitloop[trainer].",
+            err=True,
+        )
+        return
+    from services.core.telemetry.logs import configure
+    from services.trainer.data.base_model import load_base
+    from services.trainer.publishing.base_encoder import open_encoder
+
+    configure(settings.logging, hidden=settings.secrets())  # to stderr: the output is for scripts
+    parameters = replace(settings.training.parameters(), base_model=base_model)
+    load = partial(load_base, base_model, parameters.max_length, parameters.method)
+    made = open_encoder(Registry(open_store(settings.storage.store)), parameters, load)
+    typer.echo(f"encoder {made.digest[:12]}, {made.manifest.engine}: {made.manifest.engine_reason}", err=True)
 
 
 @models.command("list")

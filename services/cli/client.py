@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import httpx
 
@@ -43,9 +44,20 @@ class AdapterClient:
             raise self._not_fitloop()
         return found
 
+    def encoders(self) -> list[dict[str, Any]]:
+        """Return what the leader has seen below encoders/."""
+        found = self._ask("GET", "/api/encoders").get("encoders")
+        if not isinstance(found, list):
+            raise self._not_fitloop()
+        return found
+
     def project(self, project: int) -> dict[str, Any]:
         """Return one project with its versions and runs."""
         return self._ask("GET", f"/api/projects/{project}")
+
+    def report(self, project: int, version: str) -> dict[str, Any]:
+        """Return a version's report, with what it comes to."""
+        return self._ask("GET", f"/api/projects/{project}/versions/{quote(version, safe='')}/report")
 
     def send_command(self, project: int, action: str, body: dict[str, Any]) -> dict[str, Any]:
         """Send a command. It is answered once it is stored, before it is carried out."""

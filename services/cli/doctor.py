@@ -86,6 +86,7 @@ def checks_of(context: Context) -> list[list[Check]]:
         Check,
         access,
         consistency,
+        encoders,
         label_studio,
         project,
         reach,
@@ -103,7 +104,7 @@ def checks_of(context: Context) -> list[list[Check]]:
     groups = [
         [*label_studio.CHECKS, *project.checks(context), webhook.PRIVATE_ADDRESS],
         [*reach.CHECKS, access.CREDENTIALS, reach.BODY_SIZE, access.ANONYMOUS_ACCESS],
-        [*storage.CHECKS, *consistency.CLOCK_CHECKS],
+        [*storage.CHECKS, encoders.ENCODERS, *consistency.CLOCK_CHECKS],
     ]
     if context.inspector is None:
         return [*groups, [Check("cluster", no_cluster)]]

@@ -29,10 +29,10 @@ def collect_garbage(
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Delete old versions and runs, checkpoints of ended runs, and remains of interrupted runs.
+    """Delete old versions and runs, checkpoints of ended runs, encoders without versions, and remains of interrupted runs.
 
     The leading adapter does it, with its own retention settings, as it does after each run. It never deletes what is served, was
-    served last, is being rolled out, or is younger than these settings say.
+    served last, is being rolled out, or is younger than these settings say. An encoder is deleted a day after no version needs it.
     """
     adapter = open_adapter(url)
     command = adapter.collect_garbage(project or 0, dry_run=dry_run)
@@ -59,8 +59,12 @@ def _wait_for_report(adapter: AdapterClient, command: str) -> dict[str, Any]:
 
 def _print_report(report: dict[str, Any]) -> None:
     dry_run = report["dry_run"]
+    verb = "would delete" if dry_run else "deleted"
     for stored in report["projects"]:
-        _print_project(stored, "would delete" if dry_run else "deleted")
+        _print_project(stored, verb)
+    if encoders := report.get("encoders"):  # an adapter of an earlier release reports none
+        typer.echo("encoders:")
+        _print_leftovers(encoders, verb)
     if report["left_off"]:
         typer.echo(f"… and {report['left_off']} more.")
     typer.echo(f"{_mb(report['freed'])} {'would be freed' if dry_run else 'freed'}.")
@@ -71,7 +75,11 @@ def _print_project(stored: dict[str, Any], verb: str) -> None:
     typer.echo(f"project {key} {stored['title']!r}: versions {sizes[0]}, runs {sizes[1]}")
     if stored["orphaned"]:
         typer.echo(f"  kept: {stored['orphaned']}. Delete projects/{key}/ by hand if it is no longer needed.")
-    for leftover in stored["leftovers"]:
+    _print_leftovers(stored["leftovers"], verb)
+
+
+def _print_leftovers(leftovers: list[dict[str, Any]], verb: str) -> None:
+    for leftover in leftovers:
         size = _mb(leftover["size"])
         if leftover["kept"]:
             typer.echo(f"  kept: {leftover['name']}, {size}: {leftover['kept']}")

@@ -51,6 +51,8 @@ _IMPORTED: Final = (type, CollectorRegistry)
 _KNOWN_VALUES: Final = {
     ("fitloop_build_info", "component"): tuple(core.Component),
     ("fitloop_runs_finished", "outcome"): leader_metrics.RUN_OUTCOMES,
+    ("fitloop_embed_runs_finished", "outcome"): leader_metrics.RUN_OUTCOMES,
+    ("fitloop_suggestions_pushed", "source"): leader_metrics.SUGGESTION_SOURCES,
     ("fitloop_gate_decisions", "decision"): tuple(leader_metrics.GATE_KINDS),
     ("fitloop_gate_decisions", "kind"): (*chain(*leader_metrics.GATE_KINDS.values()), OTHER),
 }

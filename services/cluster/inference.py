@@ -2,7 +2,7 @@
 
 A request names its version, and an answer that names another one is an error. A lost connection or a 503 is retried once,
 a failing connection attempt for some seconds. Connections are closed after half a minute, so that new pods get their share
-of the requests; a connection to a vanished machine is dropped within seconds.
+of the requests; a connection to a vanished machine is dropped within seconds. No project can take all connections.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import httpx
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
+from services.cluster.shares import PLACES, RequestShares
 from services.core.errors import EngineError, FitloopError, NotFound, Overloaded, PredictorsUnreachable
 from services.core.http.faults import describe_fault_briefly
 from services.core.http.limits import GZIP_ONLY, ResponseTooLarge, limit_response_async
@@ -31,6 +33,7 @@ from services.engine.compute import Scores
 
 T = TypeVar("T")
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
+_THRESHOLDS: Final = "thresholds"
 CONNECTION_MAX_AGE: Final = 30.0
 CONNECT_RETRY_SECONDS: Final = 5.0
 """By then the Service no longer routes to a killed predictor."""
@@ -38,6 +41,8 @@ MAX_ANSWER_BYTES: Final = 64 << 20
 """Enough for 5,000 texts, the most of one request, and 3,000 labels."""
 _CONNECT_SECONDS: Final = 2.0
 _RETRY_PAUSE_SECONDS: Final = 0.25
+_LIMITS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=PLACES)
+"""Requests in flight are bounded by shares."""
 _RETRYABLE: Final = frozenset({429, 502, 503, 504})
 _KEEPALIVE: Final = (
     ("SO_KEEPALIVE", socket.SOL_SOCKET, 1),
@@ -61,6 +66,7 @@ class RemoteInference:
         self._client: httpx.AsyncClient | None = None
         self._retiring: set[asyncio.Task[None]] = set()
         self._client_created = 0.0
+        self._shares = RequestShares()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="predictors", daemon=True)
         self._thread.start()
@@ -88,7 +94,7 @@ class RemoteInference:
         url = f"{self._url}/v2/models/{quote(f'p{project_key}', safe='')}/infer"
         body = _render_request(version, texts)
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self._seconds), self._shares.place(project_key):
                 answer = await self._post(url, body)
         except TimeoutError as error:
             raise PredictorsUnreachable(
@@ -153,7 +159,7 @@ class RemoteInference:
 
     def _new_client(self) -> httpx.AsyncClient:
         transport = self._transport or httpx.AsyncHTTPTransport(
-            verify=self._certificates, socket_options=_socket_options()
+            verify=self._certificates, socket_options=_socket_options(), limits=_LIMITS
         )
         return httpx.AsyncClient(
             transport=transport,
@@ -190,7 +196,8 @@ def _parse_answer(answer: httpx.Response, version: str, texts: int) -> Scores:
     try:
         length = int(answer.headers[HEADER_LENGTH])
         head = orjson.loads(answer.content[:length])
-        probabilities, labels = head["outputs"]
+        probabilities, labels, *others = head["outputs"]
+        thresholds = _thresholds(others)
         rows = (
             np.frombuffer(answer.content, dtype="<f4", offset=length)
             .reshape(probabilities["shape"])
@@ -208,7 +215,15 @@ def _parse_answer(answer: httpx.Response, version: str, texts: int) -> Scores:
         raise EngineError(
             f"A predictor answered {rows.shape} probabilities for {texts} texts and {len(names)} labels."
         )
-    return Scores(names, rows)
+    if thresholds is not None and thresholds.shape != (len(names),):
+        raise EngineError(f"A predictor answered {len(thresholds)} thresholds for {len(names)} labels.")
+    return Scores(names, rows, thresholds)
+
+
+def _thresholds(outputs: Sequence[Mapping[str, Any]]) -> NDArray[np.float32] | None:
+    """Return the probabilities from which on labels are chosen; None where a text has one label."""
+    found = [one["data"] for one in outputs if one["name"] == _THRESHOLDS]
+    return np.array(found[0], np.float32) if found else None
 
 
 def _error_of(answer: httpx.Response, version: str) -> FitloopError:

@@ -1,8 +1,9 @@
 """The Launcher port over `batch/v1` Jobs, rendered from the chart's manifest.
 
 A run's Job has a name of its own, so a second launch finds it; it belongs to the run if it carries the run's label and its
-request's id. Jobs and pods are known from two informers; while the API is unreachable, the last known state holds.
-launch.json keeps it when the Job's time to live is over. Jobs outlive this process.
+request's id. Jobs and pods are known from two informers; while the API is unreachable, the last known state holds. What is
+asked of the API otherwise is asked in workers, and a later call acts on the answer. launch.json keeps the state when the Job's
+time to live is over. Jobs outlive this process.
 """
 
 from __future__ import annotations
@@ -10,12 +11,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
 
 import structlog
 
+from services.adapter.leader.workers import Finished, Workers
 from services.cluster.client import ClusterError, Document, Kube
 from services.cluster.events import EventRecorder
 from services.cluster.informer import Informer
+from services.cluster.job_requests import JobRequests, run_and_request
 from services.cluster.job_status import (
     is_deleting,
     is_finished,
@@ -23,23 +28,17 @@ from services.cluster.job_status import (
     launch_state_from_status,
     launch_state_of,
 )
-from services.cluster.job_template import (
-    RELEASE_LABEL,
-    REQUESTED_ANNOTATION,
-    RUN_LABEL,
-    job_name,
-    render_job,
-    request_id,
-)
+from services.cluster.job_template import RELEASE_LABEL, RUN_LABEL, job_name, request_id
 from services.core.domain import LaunchState, Pending, RunRequest, RunState, RunStatus
 from services.core.runs import FINAL, Runs
 from services.core.store import ObjectStore
 
+T = TypeVar("T")
 log = structlog.get_logger()
 
 
 class JobLauncher:
-    """Runs trainers as Jobs."""
+    """Runs trainers as Jobs. Only the leader's thread may call it, and no call waits for the API."""
 
     def __init__(
         self,
@@ -48,20 +47,30 @@ class JobLauncher:
         template: Document,
         release: str,
         lease: str,
-        on_change: Callable[[], None],
+        on_change: Callable[[str], None],
         recorder: EventRecorder,
+        workers: Workers,
         clock: Callable[[], float] = time.time,
+        is_leading: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`store` refuses changes unless this process leads."""
-        self.kube, self.template, self.release, self.lease = kube, template, release, lease
+        """`store` refuses changes unless this process leads. `on_change` is called with active runs, from threads, as Jobs or pods change.
+
+        `workers` send the requests; no Job is created unless `is_leading`.
+        """
+        self.release = release
         self.runs = Runs(store)
         self.recorder = recorder
+        self.requests = JobRequests(kube, template, release, lease, store.url, is_leading)
         selector = f"{RELEASE_LABEL}={release},{RUN_LABEL}"
-        self.jobs = Informer(kube, "job", selector, on_change, self._delete_cancelled)
-        self.pods = Informer(kube, "pod", selector, on_change)
+        self.jobs = Informer(kube, "job", selector, self._changed, self._delete_cancelled)
+        self.pods = Informer(kube, "pod", selector, self._changed)
+        self._workers = workers
+        self._on_change = on_change
         self._clock = clock
         self._request_ids: dict[str, str] = {}
         self._ended: dict[str, LaunchState] = {}
+        self._answers: dict[tuple[str, str], Finished[Any]] = {}
+        """What the API answered, by kind and run, until it was used."""
 
     def start(self) -> None:
         """Start watching in threads."""
@@ -74,34 +83,22 @@ class JobLauncher:
         self.pods.close()
 
     def launch(self, request: RunRequest) -> None:
-        """Create the run's Job, unless it exists or the run has ended. Raises ClusterError, StoreError."""
+        """Have the run's Job created, unless it exists or the run has ended. Raises ClusterError of the last try, StoreError."""
+        self._request_ids[request.run] = request_id(request)
         if self._job(request.run) or ((known := self.observe(request.run)) and known.outcome):
             return
         if not self.jobs.listed.is_set():
             raise ClusterError(f"The list of Jobs is not known yet: {self.jobs.error}")
-        # Pods of a deleted Job may still run, and two trainers of one run would write the same files. The API is queried,
-        # because the pods' watch may lag behind the Jobs'.
-        if any(not is_terminated(pod) for pod in self.kube.pods(self._selector(request.run))):
-            return
-        job = render_job(self.template, request, self.release, self.runs.store.url, self._owner())
-        try:
-            created = self.kube.create("job", job)
-        except ClusterError as error:
-            if error.status != 409:
-                raise
-            created = self._adopt(request)
-        self.jobs.put(created)
-        log.info("job_created", run=request.run, job=created["metadata"]["name"])
+        if tried := self._ask("create", request.run, partial(self._create, request)):
+            tried.result()
 
     def cancel(self, run: str) -> None:
-        """Mark the run CANCELLED and delete its Job, or do so as soon as the API is reachable again."""
+        """Mark the run CANCELLED and have its Job deleted; if that fails, it is after the next list of Jobs."""
         known = self.observe(run) or LaunchState(run)
         if known.outcome is None:
             self._write(replace(known, outcome=RunState.CANCELLED, waiting="", pending=""))
-        try:
-            self._delete_job(run)
-        except ClusterError as error:
-            log.warning("job_deletion_delayed", run=run, reason=str(error))
+        work = partial(self._delete, run, self._request_id(run))
+        self._workers.submit(("delete", run), work, lambda _: None)
 
     def observe(self, run: str) -> LaunchState | None:
         """Return the run's attempts and outcome, as far as known."""
@@ -116,12 +113,39 @@ class JobLauncher:
             self._write(seen)
         return seen
 
+    def _changed(self) -> None:
+        for run in self._request_ids.copy().keys() - self._ended.copy().keys():
+            self._on_change(run)
+
+    def _ask(self, kind: str, run: str, work: Callable[[], T]) -> Finished[T] | None:
+        """Return what a worker was answered, once; None while it asks."""
+        key = (kind, run)
+        self._workers.deliver()
+        if key not in self._answers:
+            self._workers.submit(key, work, partial(self._answers.__setitem__, key))
+            self._workers.deliver()
+        return self._answers.pop(key, None)
+
     def _observe_job(self, run: str, written: LaunchState | None) -> LaunchState | None:
         job = self._job(run)
         if job is None:
             return self._observe_without_job(run, written) if self.jobs.listed.is_set() else written
-        pods = self._final_pods(run) if is_finished(job) else self._pods_of(run)
-        return launch_state_of(run, job, pods, written, self._clock())
+        is_complete = not is_finished(job) or _has_ended(job, self._pods_of(run))
+        if not is_complete and not self._has_final_pods(run):
+            return written
+        return launch_state_of(run, job, self._pods_of(run), written, self._clock())
+
+    def _has_final_pods(self, run: str) -> bool:
+        """Have the pods of a finished Job read again: its outcome may be known before their exit codes are. Return whether they were."""
+        found = self._ask("pods", run, partial(self.requests.pods, run))
+        if found is None:
+            return False
+        try:
+            for pod in found.result():
+                self.pods.put(pod)
+        except ClusterError as error:
+            log.warning("pod_list_failed", run=run, reason=str(error))
+        return True
 
     def _observe_without_job(self, run: str, written: LaunchState | None) -> LaunchState | None:
         """Return what the run without a Job reported itself."""
@@ -135,15 +159,18 @@ class JobLauncher:
 
     def _confirm_gone(self, run: str, status: RunStatus, written: LaunchState | None) -> LaunchState | None:
         """Return what the run reported, once the API confirms that it has no Job: a watch may have missed a retry."""
+        found = self._ask("find", run, partial(self.requests.find, run))
+        if found is None:
+            return written
         try:
-            job = self.kube.get("job", job_name(self.release, run))
+            job = found.result()
         except ClusterError as error:
             log.warning("job_lookup_failed", run=run, reason=str(error))
             return written
         if job is None or not self._is_of(job, run):
             return launch_state_from_status(status, written)
         self.jobs.put(job)
-        return launch_state_of(run, job, self._final_pods(run), written, self._clock())
+        return self._observe_job(run, written)
 
     def _write(self, launch: LaunchState) -> None:
         self.runs.write(launch)
@@ -164,18 +191,6 @@ class JobLauncher:
     def _pods_of(self, run: str) -> list[Document]:
         return [pod for pod in self.pods.all() if self._is_of(pod, run)]
 
-    def _final_pods(self, run: str) -> list[Document]:
-        """Read the pods of a finished Job again: its outcome may be known before their exit codes are."""
-        try:
-            for pod in self.kube.pods(self._selector(run)):
-                self.pods.put(pod)
-        except ClusterError as error:
-            log.warning("pod_list_failed", run=run, reason=str(error))
-        return self._pods_of(run)
-
-    def _selector(self, run: str) -> str:
-        return f"{RELEASE_LABEL}={self.release},{RUN_LABEL}={run}"
-
     def _is_of(self, found: Document, run: str) -> bool:
         """Return whether the object belongs to this bucket's run, and not to another bucket's or to a person."""
         return run_and_request(found) == (run, self._request_id(run))
@@ -188,51 +203,37 @@ class JobLauncher:
             self._request_ids[run] = request_id(request)
         return self._request_ids[run]
 
-    def _adopt(self, request: RunRequest) -> Document:
-        """Return the existing Job of that name if it is this request's. Raises ClusterError."""
-        name = job_name(self.release, request.run)
-        found = self.kube.get("job", name)
-        if found is None:
-            raise ClusterError(
-                f"Job {name} existed a moment ago and is gone: it is created in the next step."
-            )
-        if run_and_request(found) != (request.run, request_id(request)):
-            raise ClusterError(
-                f"Job {name} exists and belongs to another run (of an earlier bucket, or created by hand): delete it with "
-                f"`kubectl delete job {name}`, and run {request.run} starts."
-            )
-        return found
+    def _create(self, request: RunRequest) -> None:
+        """Create the run's Job, and delete it if the run was cancelled meanwhile. In a worker. Raises ClusterError."""
+        job = self.requests.create(request)
+        if job is None:
+            return
+        self.jobs.put(job)
+        ended = self._ended.get(request.run)
+        if ended and ended.outcome is RunState.CANCELLED:
+            self.requests.delete(request.run, request_id(request), job)
+        self._on_change(request.run)
 
-    def _delete_job(self, run: str) -> None:
-        """Delete the Job of a cancelled run. Raises ClusterError."""
-        name = job_name(self.release, run)
-        job = self._job(run) or self.kube.get("job", name)
-        if job and self._is_of(job, run) and not is_finished(job) and not is_deleting(job):
-            self.kube.delete("job", name)
+    def _delete(self, run: str, request: str) -> None:
+        """Delete the Job of a cancelled run. In a worker."""
+        try:
+            self.requests.delete(run, request, self._job(run))
+        except ClusterError as error:
+            log.warning("job_deletion_delayed", run=run, reason=str(error))
 
     def _delete_cancelled(self) -> None:
-        """Delete Jobs of cancelled runs that could not be deleted before. Raises ClusterError, StoreError."""
+        """Delete Jobs of cancelled runs that could not be deleted before. Called from the informer's thread. Raises ClusterError, StoreError."""
         for job in self.jobs.all():
             run = job["metadata"]["labels"][RUN_LABEL]
             if is_finished(job) or is_deleting(job):
                 continue
             known = self._ended.get(run) or self.runs.launch_state(run)
             if known and known.outcome is RunState.CANCELLED:
-                self._delete_job(run)
-
-    def _owner(self) -> Document | None:
-        """Return the Lease as owner: it is deleted with the release, and so are its Jobs."""
-        lease = self.kube.get("lease", self.lease)
-        if lease is None:
-            return None
-        identity = {key: lease["metadata"][key] for key in ("name", "uid")}
-        kind = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
-        return {**kind, **identity, "controller": False, "blockOwnerDeletion": False}
+                self.requests.delete(run, self._request_id(run), job)
 
 
-def run_and_request(found: Document) -> tuple[str | None, str | None]:
-    """Return the run of a Job or pod and its request's id, as its label and annotation name them."""
-    meta = found["metadata"]
-    return (meta.get("labels") or {}).get(RUN_LABEL), (meta.get("annotations") or {}).get(
-        REQUESTED_ANNOTATION
-    )
+def _has_ended(job: Document, pods: list[Document]) -> bool:
+    """Return whether these are all pods that the finished Job counts, with their exit codes."""
+    status = job.get("status", {})
+    counted = int(status.get("succeeded") or 0) + int(status.get("failed") or 0)
+    return 0 < counted <= sum(is_terminated(pod) for pod in pods)

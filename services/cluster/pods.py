@@ -40,6 +40,8 @@ class PredictorPod:
     responds: bool = False
     waiting_reason: str = ""
     """Why it does not start."""
+    encoders: frozenset[str] | None = None
+    """Digests of the shared encoders in its memory; None from a predictor that does not say, as of an earlier release."""
 
 
 def _new_client() -> httpx.Client:
@@ -109,7 +111,13 @@ def pod_of(pod: Document, state: dict[str, Any] | None) -> PredictorPod:
         waiting_reason=""
         if ready
         else pod_waiting_reason(pod) or _crash_reason(status.get("containerStatuses") or ()),
+        encoders=_encoders_of(known),
     )
+
+
+def _encoders_of(state: dict[str, Any]) -> frozenset[str] | None:
+    found = state.get("encoders")
+    return frozenset(map(str, found)) if isinstance(found, list) else None
 
 
 def _reasons_of(state: dict[str, Any], what: str) -> dict[VersionKey, str]:

@@ -1,5 +1,7 @@
 """Decide about rolling updates: one at a time, at a minimum interval, rolled back when they time out. Pure functions.
 
+A version whose encoder all pods have in memory needs no update: they read its head.
+
 A version that an update failed to load is deferred: it is no target, with exponential back-off, so that updates for other
 versions complete.
 
@@ -112,6 +114,16 @@ def loading_status(pods: Sequence[PredictorPod], key: VersionKey) -> RolloutStat
     why = next((pod.delayed[key] for pod in ready if key in pod.delayed), next(iter(silent), ""))
     reason = f"{len(loaded)} of {len(ready)} predictors have loaded it{f' ({why})' if why else ''}"
     return RolloutStatus(done=False, reason=reason)
+
+
+def loads_in_place(pods: Sequence[PredictorPod], encoder: str) -> bool:
+    """Return whether the running pods load a version with this encoder beside the others: each that is ready has the encoder.
+
+    "" stands for a whole model. A pod that does not answer is waited for, if another one has the encoder: it is no reason to
+    replace pods.
+    """
+    answering = [pod for pod in pods if pod.ready and pod.responds]
+    return bool(encoder and answering) and all(encoder in (pod.encoders or ()) for pod in answering)
 
 
 def is_rolled_out(pods: Sequence[PredictorPod], generation: str, replicas: int) -> bool:

@@ -2,8 +2,9 @@
 
 `reload`: running pods load the version beside the others, and the leader only waits. `rolling`: an annotation replaces the
 pods, and new ones load the version before they are ready; one update at a time, and versions that come meanwhile share the
-next. An update that times out is rolled back, and what it failed to load is retried later, behind the others. All state is
-in the annotation and in the pods, so that a new leader resumes it.
+next. An update that times out is rolled back, and what it failed to load is retried later, behind the others. A version whose
+encoder all ready pods have in memory is reloaded in either mode. All state is in the annotation and in the pods, so that a new
+leader resumes it.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from services.cluster.rolling_update import (
     RolloutPlan,
     is_rolled_out,
     loading_status,
+    loads_in_place,
     progress_status,
     resume_plan,
     suspects,
     timeout_reason,
 )
-from services.cluster.workload import PredictorWorkload, replicas_of
+from services.cluster.workload import AnnotationWriter, PredictorWorkload, replicas_of
 from services.core.errors import EngineError
 from services.core.settings import RolloutSettings
 from services.core.telemetry.correlation import log_ids
@@ -61,26 +63,28 @@ class ClusterRollout:
     settings: RolloutSettings
     recorder: EventRecorder
     workers: Workers
-    """Run the reads of pods and workload."""
+    """Send the requests to the API and to pods."""
     clock: Callable[[], float] = time.monotonic
+    is_leading: Callable[[], bool] = lambda: True
     observer: PredictorObserver = field(init=False)
+    annotation: AnnotationWriter = field(init=False)
     plan: RolloutPlan | None = None
     """None until this leader has read the pods."""
     _wanted: dict[VersionKey, _Wanted] = field(default_factory=dict)
     _failed: dict[VersionKey, FailedRollout] = field(default_factory=dict)
     _polled_at: float = float("-inf")
-    _annotated_at: float = float("-inf")
-    """In seconds of `clock`: observations that began before show the workload as it was."""
 
     def __post_init__(self) -> None:
         """Flip after two reads of the table by the other adapters."""
         self.flip_seconds = self.settings.flip_seconds
         read_workload = self.workload.read if self.settings.mode == "rolling" else dict
         self.observer = PredictorObserver(self.predictors.read, read_workload, self.workers, self.clock)
+        self.annotation = AnnotationWriter(self.workload, self.workers, self.is_leading, self.clock)
 
-    def advance(self, project_key: str, version: str, now: float) -> RolloutStatus:
+    def advance(self, project_key: str, version: str, now: float, encoder: str = "") -> RolloutStatus:
         """Take the next step of the version's rollout. Raises EngineError if a pod refused it, ClusterError."""
         key = VersionKey(project_key, version)
+        self.annotation.raise_error()
         if (failed := self._failed.get(key)) and (waits := failed.wait_status(now)):
             return waits
         wanted = self._wanted.setdefault(key, _Wanted(now, self.clock()))
@@ -88,8 +92,11 @@ class ClusterRollout:
         if seen is None:
             return _ASKING
         self._raise_refusal(seen.pods, key)
+        waited = now - wanted.since
         if self.settings.mode == "reload":
-            status = self._reload_status(seen.pods, key, now - wanted.since)
+            status = self._reload_status(seen.pods, key, waited)
+        elif waited < self.settings.deadline_seconds and loads_in_place(seen.pods, encoder):
+            status = loading_status(seen.pods, key)
         else:
             status = self._rolling_status(seen, key, now)
         if status.done:
@@ -118,6 +125,7 @@ class ClusterRollout:
 
     def poll(self, now: float) -> None:
         """Finish or roll back an update that no project waits for, or that a new leader found. Raises ClusterError."""
+        self.annotation.raise_error()
         is_idle = self.plan is not None and self.plan.update is None
         if self.settings.mode == "reload" or is_idle or now < self._polled_at + _POLL_SECONDS:
             return
@@ -136,7 +144,7 @@ class ClusterRollout:
 
     def _is_outdated(self, seen: Observation) -> bool:
         """Return whether the observation may show the workload as it was before our last annotation."""
-        return seen.began <= self._annotated_at
+        return self.annotation.is_busy or seen.began <= self.annotation.changed_at
 
     def _raise_refusal(self, pods: Sequence[PredictorPod], key: VersionKey) -> None:
         for pod in pods:
@@ -158,22 +166,21 @@ class ClusterRollout:
         plan = self._update_plan(seen, now)
         if (failed := self._failed.get(key)) and (waits := failed.wait_status(now)):
             return waits
+        if self._is_outdated(seen):  # an update is being rolled back, or was just now
+            return _ASKING
         if plan.update is not None:
             return progress_status(seen.pods, plan.update.generation)
-        if self._is_outdated(seen):  # an update was just rolled back
-            return _ASKING
         return self._start_update(plan, seen, key, now)
 
     def _update_plan(self, seen: Observation, now: float) -> RolloutPlan:
         """Finish the update if it completed, or roll it back if it timed out."""
         pods, workload = seen.pods, seen.workload
-        plan = self.plan or resume_plan(self.workload.generation_of(workload), pods, now)
+        self.plan = plan = self.plan or resume_plan(self.workload.generation_of(workload), pods, now)
         if plan.update is not None and is_rolled_out(pods, plan.update.generation, replicas_of(workload)):
-            plan = self._finish_update(plan, plan.update, pods, now)
+            self.plan = self._finish_update(plan, plan.update, pods, now)
         elif plan.update is not None and now - plan.update.started > self.settings.deadline_seconds:
-            plan = self._roll_back(plan, plan.update, pods, now)
-        self.plan = plan
-        return plan
+            self._roll_back(plan, plan.update, pods, now)
+        return self.plan
 
     def _start_update(
         self, plan: RolloutPlan, seen: Observation, key: VersionKey, now: float
@@ -184,11 +191,13 @@ class ClusterRollout:
         if waits := plan.wait_status(now, self.settings.min_interval_seconds):
             return waits
         started = plan.start(self.workload.generation_of(seen.workload), now)
-        if started.update is not None:
-            self._annotate(started.update.generation)
-        self.plan = started
-        log.info("rolling_update_started", **log_ids(*key), reason="no ready predictor has loaded it")
-        self.recorder.record("RolloutStarted", f"New predictors load {key.version}.")
+
+        def note_started() -> None:
+            self.plan = started
+            log.info("rolling_update_started", **log_ids(*key), reason="no ready predictor has loaded it")
+            self.recorder.record("RolloutStarted", f"New predictors load {key.version}.")
+
+        self.annotation.change(started.update.generation if started.update else None, note_started)
         return RolloutStatus(done=False, reason="new predictors start")
 
     def _finish_update(
@@ -204,15 +213,18 @@ class ClusterRollout:
 
     def _roll_back(
         self, plan: RolloutPlan, update: RollingUpdate, pods: list[PredictorPod], now: float
-    ) -> RolloutPlan:
+    ) -> None:
         reason = timeout_reason(pods, update.generation)
-        self._annotate(update.previous or None)
-        log.warning("rolling_update_rolled_back", generation=update.generation, reason=reason)
-        self.recorder.record("RolloutBlocked", reason, warning=True)
-        deferred = suspects(pods, update.generation, self._versions_of(update))
-        for position, key in enumerate(deferred):
-            self._defer(key, reason, now, position)
-        return plan.finish() if deferred else plan.roll_back(reason, now)
+
+        def note_rolled_back() -> None:
+            log.warning("rolling_update_rolled_back", generation=update.generation, reason=reason)
+            self.recorder.record("RolloutBlocked", reason, warning=True)
+            deferred = suspects(pods, update.generation, self._versions_of(update))
+            for position, key in enumerate(deferred):
+                self._defer(key, reason, now, position)
+            self.plan = plan.finish() if deferred else plan.roll_back(reason, now)
+
+        self.annotation.change(update.previous or None, note_rolled_back)
 
     def _versions_of(self, update: RollingUpdate) -> list[VersionKey]:
         """Return the versions that were wanted when the update started and still are, longest first."""
@@ -226,7 +238,3 @@ class ClusterRollout:
         log.warning(
             "version_deferred", **log_ids(*key), reason=reason, retry_seconds=round(failed.until - now)
         )
-
-    def _annotate(self, generation: str | None) -> None:
-        self.workload.annotate(generation)
-        self._annotated_at = self.clock()

@@ -53,6 +53,10 @@ class StoreUnreachable(StoreError):
     transient = True
 
 
+class EncoderDeleted(StoreUnreachable):
+    """The encoder of a version that is being published is not in the bucket any more: the run begins anew, and makes it."""
+
+
 class StoreRefused(StoreError):
     """The store will refuse this until a person changes a setting, a key or a permission (exit 78)."""
 
@@ -114,7 +118,7 @@ class LabelStudioAnswerTooLarge(LabelStudioError):
 
 
 class NoLabelSpace(FitloopError):
-    """The label config offers no single-choice `Choices` that reads a `Text`."""
+    """The label config offers no usable control that reads a `Text`."""
 
 
 class EngineError(FitloopError):

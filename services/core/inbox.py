@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
 
 from services.core import documents
-from services.core.documents import FORMAT, Extensible
 from services.core.domain import Command
 from services.core.errors import NotFound, ObjectTooLarge, StoreError, UnknownFormat, UnreadableDocument
+from services.core.notices import ChangeNotice, NoticeBatch, merge_notices
 from services.core.store import Entry, ObjectStore
 
 log = structlog.get_logger()
@@ -33,49 +33,6 @@ _MAX_BATCH_BYTES: Final = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class ChangeNotice(Extensible):
-    """A project's events, and the data of its /setup request; also inbox/hint-<project id>.json, of earlier releases."""
-
-    project_id: int
-    actions: tuple[str, ...] = ()
-    """Names of events, each once; SETUP for a project that is not connected yet."""
-    overrides: dict[str, str] | None = None
-    """Run parameters from /setup's extra_params; None if there were none."""
-    seen_url: str = ""
-    """The URL by which Label Studio reached us; "" if there was only an event."""
-    at: float = 0.0
-    format: int = FORMAT
-
-    def merge(self, later: ChangeNotice) -> ChangeNotice:
-        """Combine both; the later values win."""
-        return replace(
-            self,
-            actions=tuple(dict.fromkeys((*self.actions, *later.actions))),
-            overrides=self.overrides if later.overrides is None else later.overrides,
-            seen_url=later.seen_url or self.seen_url,
-            at=max(self.at, later.at),
-            unknown={**self.unknown, **later.unknown},
-        )
-
-
-def merge_notices(notices: Iterable[ChangeNotice]) -> list[ChangeNotice]:
-    """Return one notice per project, in the order in which the projects first appear; the values of later ones win."""
-    merged: dict[int, ChangeNotice] = {}
-    for notice in notices:
-        known = merged.get(notice.project_id)
-        merged[notice.project_id] = known.merge(notice) if known else notice
-    return list(merged.values())
-
-
-@dataclass(frozen=True, slots=True)
-class NoticeBatch:
-    """inbox/events-<id>.json: what one replica has received since its last one."""
-
-    notices: tuple[ChangeNotice, ...] = ()
-    format: int = FORMAT
-
-
-@dataclass(frozen=True, slots=True)
 class InboxContents:
     """What waits for the leader."""
 
@@ -84,7 +41,7 @@ class InboxContents:
     notices: tuple[ChangeNotice, ...] = ()
     """One per project; each is returned once."""
     notice_keys: tuple[str, ...] = ()
-    """The objects with notices that an earlier pass has returned: `delete_notices`, in any thread.
+    """The objects with notices that an earlier pass has returned: `delete_handled`, in any thread.
 
     Those of this pass stay until the next one, so that a leader that dies before it has handled them loses nothing.
     """
@@ -103,6 +60,8 @@ class Inbox:
     """By key, the commands that were read, and None for unreadable objects and for notices that were returned."""
     _returned: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
     """The keys of notices that were returned and are not deleted."""
+    _answered: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    """The keys of answered commands that are not deleted."""
 
     def add_command(self, command: Command) -> None:
         """Store the command. If this raises StoreError, the command must not be acknowledged."""
@@ -114,9 +73,26 @@ class Inbox:
         """Remove a command that was executed, or refused for good."""
         self.store.delete(_command_key(command_id))
 
+    def answer_command(self, command: Command, reason: str = "") -> None:
+        """Return the command no more, and log its result, if given. Its object stays until `delete_handled`.
+
+        For commands that may be answered again: the next leader reads those that were not deleted.
+        """
+        self._answered.add(_command_key(command.id))
+        if reason:
+            self._log(command, reason)
+
+    @property
+    def answered_keys(self) -> list[str]:
+        """The objects of answered commands that are not deleted."""
+        return sorted(self._answered)
+
     def close_command(self, command: Command, reason: str) -> None:
         """Remove a handled command and log its result. Raises StoreError."""
         self.delete_command(command.id)
+        self._log(command, reason)
+
+    def _log(self, command: Command, reason: str) -> None:
         log.info(
             "command_handled",
             project=command.project_id,
@@ -154,10 +130,11 @@ class Inbox:
                 known = documents.load(ChangeNotice, data, key)
         self.store.write(key, documents.dump(known.merge(notice) if known else notice))
 
-    def delete_notices(self, keys: Iterable[str]) -> None:
-        """Remove notices that were handled. Raises StoreError."""
-        for key in keys:
-            self.store.delete(key)
+    def delete_handled(self, keys: Sequence[str], executor: Executor | None = None) -> None:
+        """Remove objects that were handled, in parallel with an `executor`. Raises StoreError."""
+        delete = executor.map if executor and len(keys) > _FEW else map
+        for _ in delete(self.store.delete, keys):
+            pass
 
     def commands(self) -> list[Command]:
         """Return the waiting commands, oldest first. Raises StoreError."""
@@ -173,6 +150,7 @@ class Inbox:
         for key in [key for key, (entry, _) in self._known.items() if entries.get(key) != entry]:
             self._known.pop(key, None)
             self._returned.discard(key)
+        self._answered.intersection_update(entries)
         handled = sorted(self._returned)
         new = [entry for key, entry in entries.items() if key not in self._known]
         notices: dict[str, tuple[ChangeNotice, ...]] = {}
@@ -188,7 +166,9 @@ class Inbox:
                 notices[key] = found
         self._known.update({key: (entries[key], None) for key in notices})
         self._returned.update(notices)
-        commands = (command for _, command in self._known.values() if command)
+        commands = (
+            command for key, (_, command) in self._known.items() if command and key not in self._answered
+        )
         one_by_one = (notice for batch in notices.values() for notice in batch)
         return InboxContents(
             tuple(sorted(commands, key=lambda command: command.id)),

@@ -7,7 +7,6 @@ are verified when read.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +15,17 @@ from typing import TypeVar
 import structlog
 
 from services.core import documents
-from services.core.domain import FileEntry, Manifest, OutOfSample, Project, Report, Serving
-from services.core.errors import CorruptVersion, NotFound, ObjectTooLarge, StoreError, UnknownFormat
+from services.core.domain import Manifest, OutOfSample, Project, Report, Serving
+from services.core.encoders import Encoders
+from services.core.errors import (
+    CorruptVersion,
+    EncoderDeleted,
+    NotFound,
+    ObjectTooLarge,
+    StoreError,
+    UnknownFormat,
+)
+from services.core.immutable import DamagedFile, delete_all, upload_files, verified_path
 from services.core.serving_table import ServingTableFile, load_or_none
 from services.core.store import ObjectStore
 
@@ -61,12 +69,20 @@ class Registry:
 
     def manifests(self, project_key: str) -> list[Manifest]:
         """List the manifests of the project's versions, oldest first, without those that are unreadable or newer."""
-        keys = (_key(project_key, name, "manifest.json") for name in self.version_names(project_key))
-        found = (_readable_or_none(Manifest, self.store, key) for key in keys)
-        return sorted(
-            (manifest for manifest in found if manifest),
-            key=lambda manifest: (manifest.created_at, manifest.version),
-        )
+        return self.all_manifests(project_key)[0]
+
+    def all_manifests(self, project_key: str) -> tuple[list[Manifest], list[str]]:
+        """Return the same, and the names of versions whose manifests are unreadable or newer. Raises StoreError."""
+        found, unreadable = [], []
+        for name in self.version_names(project_key):
+            try:
+                found.append(self.manifest(project_key, name))
+            except NotFound:
+                continue  # it is being published or deleted, or was not published
+            except (CorruptVersion, UnknownFormat) as error:
+                log.error("document_skipped", key=_key(project_key, name, "manifest.json"), reason=str(error))
+                unreadable.append(name)
+        return sorted(found, key=lambda manifest: (manifest.created_at, manifest.version)), unreadable
 
     def version_names(self, project_key: str) -> list[str]:
         """List names below versions/ alphabetically, those of incomplete versions included."""
@@ -100,7 +116,20 @@ class Registry:
 
     def file(self, project_key: str, version: str, name: str) -> Path:
         """Return a local path to one of the version's files, its size and sha256 verified. Raises CorruptVersion."""
-        return self._verified_path(self.manifest(project_key, version), name)
+        return self.verified(self.manifest(project_key, version), name)
+
+    def verified(self, manifest: Manifest, name: str) -> Path:
+        """Return a local path to one of the version's files, its size and sha256 verified. Raises CorruptVersion, StoreError."""
+        entry = manifest.files.get(name)
+        if entry is None:
+            raise CorruptVersion(f"Version {manifest.version} has no file {name!r}: train again.")
+        key = _key(manifest.project_key, manifest.version, name)
+        try:
+            return verified_path(self.store, key, entry)
+        except DamagedFile as error:
+            raise CorruptVersion(
+                f"File {name!r} of version {manifest.version} {error}: roll back or train again."
+            ) from error
 
     def folder(self, project_key: str, version: str, prefix: str = "") -> Path:
         """Return a local folder with the version's files whose names begin with `prefix`, each verified."""
@@ -108,13 +137,14 @@ class Registry:
         names = [name for name in manifest.files if name.startswith(prefix)]
         if not names:
             raise CorruptVersion(f"Version {version} has no file whose name begins with {prefix!r}.")
-        paths = [self._verified_path(manifest, name) for name in names]
+        paths = [self.verified(manifest, name) for name in names]
         return paths[0].parents[names[0].count("/")]
 
     def publish(self, folder: Path, manifest: Manifest) -> Manifest:
         """Copy all files of `folder` into the store, then write the manifest. Remains of an earlier attempt are deleted first.
 
-        Raises StoreError; then the version does not exist, and the copied files are deleted if that is possible.
+        Raises StoreError; then the version does not exist, and the copied files are deleted if that is possible. EncoderDeleted,
+        which is transient: the run must make its encoder again.
         """
         if not _VERSION_NAME.match(manifest.version):
             raise StoreError(
@@ -122,12 +152,12 @@ class Registry:
             )
         self.delete(manifest.project_key, manifest.version)
         try:
-            files = {}
-            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-                name = path.relative_to(folder).as_posix()
-                files[name] = FileEntry(_sha256(path), path.stat().st_size)
-                self.store.upload(path, _key(manifest.project_key, manifest.version, name))
+            files = upload_files(self.store, folder, _key(manifest.project_key, manifest.version, ""))
             complete = replace(manifest, files=files)
+            if manifest.encoder and not Encoders(self.store).exists(manifest.encoder):
+                raise EncoderDeleted(  # noqa: TRY301  # treated like other errors
+                    f"The encoder {manifest.encoder[:12]} of version {manifest.version} was deleted meanwhile."
+                )
             key = _key(manifest.project_key, manifest.version, "manifest.json")
             self.store.write(key, documents.dump(complete))
             return complete
@@ -142,33 +172,11 @@ class Registry:
 
     def delete(self, project_key: str, version: str) -> None:
         """Remove the version, its manifest first, so that no incomplete version is ever read."""
-        self.unpublish(project_key, version)
-        for key in list(self.store.keys(_key(project_key, version, ""))):
-            self.store.delete(key)
+        delete_all(self.store, _key(project_key, version, ""))
 
     def serving(self) -> Serving:
         """Return the newest serving table. Raises UnknownFormat, StoreError as `ServingTableFile.newest` does."""
         return ServingTableFile(self.store).newest()
-
-    def _verified_path(self, manifest: Manifest, name: str) -> Path:
-        entry = manifest.files.get(name)
-        if entry is None:
-            raise CorruptVersion(f"Version {manifest.version} has no file {name!r}: train again.")
-        key = _key(manifest.project_key, manifest.version, name)
-        try:
-            path = self.store.local(key)
-            if not _is_intact(path, entry) and self.store.forget(key):
-                path = self.store.local(key)  # the local copy may be wrong, not the bucket
-        except NotFound as error:
-            raise CorruptVersion(
-                f"Version {manifest.version} has lost its file {name!r}: train again."
-            ) from error
-        if not _is_intact(path, entry):
-            self.store.forget(key)
-            raise CorruptVersion(
-                f"File {name!r} of version {manifest.version} differs from its manifest: roll back or train again."
-            )
-        return path
 
 
 def _readable_or_none(kind: type[_Document], store: ObjectStore, key: str) -> _Document | None:
@@ -182,12 +190,3 @@ def _readable_or_none(kind: type[_Document], store: ObjectStore, key: str) -> _D
 
 def _key(project_key: str, version: str, name: str) -> str:
     return f"projects/{project_key}/versions/{version}/{name}"
-
-
-def _is_intact(path: Path, entry: FileEntry) -> bool:
-    return path.stat().st_size == entry.size and _sha256(path) == entry.sha256
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,8 @@
 
 Each document has one writer: the leader for request.json and launch.json, the run for status.json and log.txt. A run that was
 requested by release 0.1.0 has a snapshot.json of the labels that it read as well.
-A run is named `<project id>-<n>`, n being one more than the project's highest in the bucket.
+A run is named `<project id>-<n>`, n being one more than the project's highest in the bucket. A run of kind `embed` is named
+`<project id>-embed-<n>`: it takes no number from the versions of training runs, and earlier releases ignore it.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from services.core import documents
 from services.core.domain import LaunchState, Project, RunRequest, RunState, RunStatus, Snapshot
 from services.core.errors import NotFound
+from services.core.parallel import in_parallel
 from services.core.store import ObjectStore
 
 FINAL = frozenset({RunState.DONE, RunState.FAILED, RunState.CANCELLED})
+LABEL_NAMES_ONLY: Final = "-label-names-only"
+"""Between stem and number in the names of versions that were made from label names and unlabelled texts alone."""
 _NAME = re.compile(r"^(\d+)-(\d+)$")
 _Document = TypeVar("_Document")
 
@@ -41,6 +45,12 @@ class Runs:
         names = {key.split("/")[1] for key in self.store.keys(f"runs/{project_id}-")}
         numbers = sorted(int(match[2]) for name in names if (match := _NAME.match(name)))
         return [f"{project_id}-{number}" for number in numbers]
+
+    def embed_names(self, project_id: int) -> list[str]:
+        """List the project's runs of kind `embed`, oldest first."""
+        prefix = f"{project_id}-embed-"
+        names = {key.split("/")[1] for key in self.store.keys(f"runs/{prefix}")}
+        return sorted((name for name in names if name.removeprefix(prefix).isdecimal()), key=run_number)
 
     def next_name(self, project_id: int) -> str:
         """Return a name that no run of the project has had."""
@@ -81,8 +91,7 @@ class Runs:
     def delete(self, run: str) -> None:
         """Remove the run, its request first: a request without an outcome would be launched again."""
         self.store.delete(f"runs/{run}/request.json")
-        for key in list(self.store.keys(f"runs/{run}/")):
-            self.store.delete(key)
+        in_parallel(self.store.delete, list(self.store.keys(f"runs/{run}/")))
 
     def _read(self, run: str, name: str, kind: type[_Document]) -> _Document | None:
         key = f"runs/{run}/{name}"
@@ -92,14 +101,29 @@ class Runs:
             return None
 
 
+def project_id_of(run: str) -> int:
+    """Return the project id of `<project id>-<n>`."""
+    return int(run.partition("-")[0])
+
+
 def run_number(run: str) -> int:
     """Return the n of `<project>-<n>`."""
     return int(run.rpartition("-")[2])
 
 
+def embed_run_name(project_id: int, number: int) -> str:
+    """Return the name of a project's n-th run of kind `embed`."""
+    return f"{project_id}-embed-{number}"
+
+
 def version_name(project: Project, model_name: str | None, run: str, letter: str = "") -> str:
     """Return `<stem>-<n><letter>`, n being the run's number."""
     return f"{version_stem(project, model_name)}-{run_number(run)}{letter}"
+
+
+def names_version_name(project: Project, model_name: str | None, run: str) -> str:
+    """Return `<stem>-label-names-only-<n>` for the version that a run of kind `embed` makes; annotators read it."""
+    return f"{version_stem(project, model_name)}{LABEL_NAMES_ONLY}-{run_number(run)}"
 
 
 def version_stem(project: Project, model_name: str | None) -> str:

@@ -114,9 +114,9 @@ class LocalRollout:
         self._loads: dict[VersionKey, _Load] = {}
         """The loads that a rollout waits for."""
 
-    def advance(self, project_key: str, version: str, now: float) -> RolloutStatus:
+    def advance(self, project_key: str, version: str, now: float, encoder: str = "") -> RolloutStatus:
         """Return done once the version is loaded, warmed and smoke-tested. Raises EngineError, StoreError."""
-        del now
+        del now, encoder
         return self.check(project_key, version)
 
     def check(self, project_key: str, version: str) -> RolloutStatus:

@@ -129,11 +129,13 @@ class _Run:
         launch = replace(self.launch, attempts=(*others, attempt))
         self._launcher.write(launch)
         self.launch = launch
-        self._launcher.on_change()
+        self._launcher.on_change(self.name)
 
     def _append_lines(self, lines: list[str]) -> None:
         for line in lines:
             log.debug("trainer_output", run=self.name, line=line)
+        if lines:
+            self._launcher.on_change(self.name)  # it may have published a version
         self._lines.extend(lines)
         self._unwritten = self._unwritten or bool(lines)
         if self._unwritten and time.monotonic() - self._written_at >= LOG_SECONDS:
@@ -155,14 +157,14 @@ class ChildLauncher:
         self,
         store: ObjectStore,
         locks: Path,
-        on_change: Callable[[], None],
+        on_change: Callable[[str], None],
         *,
         program: str = "services.trainer",
         delays: Sequence[float] = RETRY_DELAYS,
         cancel_seconds: float = 10.0,
         close_seconds: float = 15.0,
     ) -> None:
-        """`locks`: a local folder for one lock file per run. `on_change`: called from threads after each start and end."""
+        """`locks`: a local folder for one lock file per run. `on_change`: called with a run from threads, after each start and end, and as it reports something."""
         self.runs = Runs(store)
         self.delays = tuple(delays)
         self._locks = locks
@@ -196,7 +198,7 @@ class ChildLauncher:
             timer.start()
         elif known.outcome is None:
             self.write(replace(known, outcome=RunState.CANCELLED))
-            self.on_change()
+            self.on_change(run)
 
     def observe(self, run: str) -> LaunchState | None:
         """Return the run's attempts and outcome."""
@@ -240,4 +242,4 @@ class ChildLauncher:
             run.launch = launch
             if written:
                 self._active.pop(run.name, None)
-        self.on_change()
+        self.on_change(run.name)

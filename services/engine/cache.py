@@ -1,7 +1,9 @@
-"""A cache of loaded models: each is loaded once, reference-counted while in use, and closed once evicted and unused.
+"""A cache of encoders in memory, least recently used, within a budget of bytes.
 
-Loads run in one thread, while other requests are answered; all requests for a version share its load. A refusal is
-remembered for a minute, so that a broken version is not read again for each request; a store error for two seconds.
+An encoder is loaded once for all versions that share it; a whole model counts as an encoder of its own. One thread loads,
+while requests are answered. What is loading or in use is never evicted: if all the memory is in use, a load is Overloaded,
+and so is a request that would have to wait behind too many loads. A load that nobody waits for any more is dropped before it
+starts.
 """
 
 from __future__ import annotations
@@ -11,224 +13,229 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 
-from services.core.errors import EngineError, FitloopError, Overloaded, StoreError
-from services.core.telemetry.correlation import bind_ids, log_ids
-from services.engine.compute import VersionKey
-from services.engine.model import Model
-
-REFUSAL_SECONDS = 60.0
-STORE_ERROR_SECONDS = 2.0
-"""For which a transient store error is remembered."""
-MAX_PER_PROJECT = 2
-"""Versions of a project in memory: the served one, and the next or the previous."""
+from services.core.errors import UNUSABLE_VERSION, EngineError, FitloopError, Overloaded
+from services.core.telemetry.correlation import bind_ids
+from services.engine import metrics
+from services.engine.activity import Activity
+from services.engine.load_queue import LoadQueue
+from services.engine.loading import EncoderKey, Load, Weights
+from services.engine.refusals import Refusals
 
 
-class LoadedModel:
-    """One version's model, or its load in progress. Calls of `acquire` and `release` come in pairs."""
+class NoRoom(Overloaded):
+    """The encoder is not in memory and must not be loaded, or fits only if another one is evicted, which was not allowed."""
 
-    def __init__(self) -> None:
-        self.future: Future[Model] = Future()
-        self.future.set_running_or_notify_cancel()  # a cancelled request must not cancel the load
-        self._uses = 0
-        self._evicted = False
-        self._lock = threading.Lock()
 
-    @property
-    def in_use(self) -> bool:
-        """Return whether a request computes with the model or waits for it."""
-        return self._uses > 0
+@dataclass(eq=False, slots=True)
+class CachedEncoder:
+    """An encoder in memory, or its load. Each `acquire` has one `release`."""
+
+    key: EncoderKey
+    project_key: str
+    """Whose request began the load."""
+    _cache: EncoderCache
+    future: Future[Weights] = field(default_factory=Future)
+    size: int | None = None
+    """Bytes; None until the load starts."""
+    uses: int = 0
+    """Requests that compute with it or wait for it."""
+    may_evict: bool = False
+    """Whether somebody wants it more than what was not used for longest."""
+    evicted: bool = False
 
     def acquire(self) -> None:
-        """Keep the model from being closed. Raises EngineError if it is closed already."""
-        with self._lock:
-            if self._evicted and self._uses == 0:
-                raise EngineError("The model was just evicted from memory: try again.")
-            self._uses += 1
+        """Keep it in memory until another `release`. Only for who has acquired it already."""
+        self._cache.use(self, 1)
 
     def release(self) -> None:
         """Undo one `acquire`."""
-        with self._lock:
-            self._uses -= 1
-            last = self._evicted and self._uses == 0
-        if last:
-            self._close()
-
-    def evict(self) -> None:
-        """Close the model as soon as it is unused."""
-        with self._lock:
-            unused = not self._evicted and self._uses == 0
-            self._evicted = True
-        if unused:
-            self._close()
-
-    def _close(self) -> None:
-        self.future.add_done_callback(lambda loaded: None if loaded.exception() else loaded.result().close())
+        self._cache.use(self, -1)
 
 
-class ModelCache:
-    """At most `limit` versions, and two of each project; the least recently used are evicted first."""
+class EncoderCache:
+    """At most `budget` bytes and, if `limit` is not 0, `limit` encoders."""
 
     def __init__(
         self,
-        load: Callable[[VersionKey], Model],
-        limit: int,
-        clock: Callable[[], float] = time.monotonic,
-        size: Callable[[VersionKey], int] = lambda _: 0,
+        plan: Callable[[EncoderKey], Load],
         budget: float = math.inf,
+        limit: int = 0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`load` and `size` (bytes of a version's files) block and raise FitloopError; `budget` bounds the bytes loaded."""
-        self._load = load
-        self._limit = limit
-        self._clock = clock
-        self._size = size
-        self._budget = budget
-        self._sizes: dict[VersionKey, int] = {}
-        """Of all versions that were ever to be loaded."""
-        self._entries: OrderedDict[VersionKey, LoadedModel] = OrderedDict()
-        self._refused: dict[VersionKey, tuple[float, FitloopError]] = {}
+        """`plan` and what it returns block, and raise FitloopError."""
+        self.budget = budget
+        self.limit = limit
+        self._plan = plan
+        self._entries: OrderedDict[EncoderKey, CachedEncoder] = OrderedDict()
+        """The least recently used first."""
+        self._closing: set[CachedEncoder] = set()
+        """Evicted, and still in use."""
+        self._activity = Activity(clock)
+        self._refusals = Refusals[EncoderKey](clock)
         self._lock = threading.Lock()
-        self._loading = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._queue = LoadQueue[CachedEncoder](self._load, self._lock)
 
-    def acquire(self, key: VersionKey, *, retry: bool = False) -> LoadedModel:
-        """Acquire the version's model, starting its load if needed. Never blocks. Raises the error of a recent refusal.
+    def acquire(
+        self,
+        key: EncoderKey,
+        project_key: str = "",
+        *,
+        ahead: bool = False,
+        may_evict: bool = True,
+        retry: bool = False,
+    ) -> CachedEncoder:
+        """Return the encoder, acquired, starting its load if needed. Never blocks.
 
-        `retry`: ignore a recent refusal. The load raises Overloaded if models in use leave no memory for it.
+        `ahead`: wait behind any number of loads; `retry`: ignore a recent refusal. Raises the error of a recent refusal, and
+        Overloaded. The load raises Overloaded if what is in use leaves no memory, NoRoom if nobody `may_evict`.
         """
         with self._lock:
-            self._forget_refusals(key if retry else None)
-            if key in self._refused:
-                error = self._refused[key][1]
-                raise type(error)(
-                    str(error)
-                )  # a new one: raising the same error again would keep every frame
-            entry = self._entries.get(key) or self._start_load(key)
+            if retry:
+                self._refusals.forget(key)
+            self._refusals.check(key)
+            self._activity.ask(key)
+            entry = self._entries.get(key) or self._enqueue(key, project_key, ahead=ahead)
             self._entries.move_to_end(key)
-            entry.acquire()
-            evicted = [self._entries.pop(other) for other in self._surplus(key.project_key)]
-        for other in evicted:
-            other.evict()
+            entry.may_evict = entry.may_evict or may_evict
+            entry.uses += 1
         return entry
 
-    def loaded(self) -> dict[VersionKey, tuple[Model, int]]:
-        """Return the models in memory, each with the bytes of its version's files."""
-        return {
-            key: (model, self._sizes.get(key, 0)) for key in self.loaded_keys() if (model := self.get(key))
-        }
-
-    def loaded_keys(self) -> list[VersionKey]:
-        """Return the keys of finished loads, the least recently used first."""
+    def use(self, entry: CachedEncoder, change: int) -> None:
+        """Count uses. The last one of a queued load drops it, of an evicted encoder closes it."""
         with self._lock:
-            return [key for key, entry in self._entries.items() if entry.future.done()]
+            entry.uses += change
+            is_last = entry.uses == 0
+            if is_last and self._queue.drop(entry):
+                self._entries.pop(entry.key, None)
+                metrics.count_encoder_load("dropped")
+            is_closed = is_last and entry in self._closing
+            if is_closed:
+                self._closing.remove(entry)
+        if is_closed:
+            _close(entry)
 
-    def refusals(self) -> dict[VersionKey, FitloopError]:
-        """Return the recent refusals."""
-        with self._lock:
-            self._forget_refusals(None)
-            return {key: error for key, (_, error) in self._refused.items()}
-
-    def has_room(self, key: VersionKey) -> bool:
-        """Return whether the version fits without evicting another. Blocks; raises FitloopError."""
-        size = self._size_of(key)
-        with self._lock:
-            others = [other for other in self._entries if other != key]
-            loaded_bytes = sum(self._sizes.get(other, 0) for other in others)
-        return len(others) < self._limit and loaded_bytes + size <= self._budget
-
-    def evict(self, key: VersionKey) -> None:
-        """Remove a version; its model is closed as soon as it is unused."""
-        with self._lock:
-            entry = self._entries.pop(key, None)
-        if entry:
-            entry.evict()
-
-    def get(self, key: VersionKey) -> Model | None:
-        """Return the model if it is loaded."""
+    def get(self, key: EncoderKey) -> Weights | None:
+        """Return the encoder if it is loaded."""
         entry = self._entries.get(key)
         ready = entry is not None and entry.future.done() and not entry.future.exception()
         return entry.future.result() if entry is not None and ready else None
 
-    def close(self) -> None:
-        """Evict all models."""
+    def loaded(self) -> dict[EncoderKey, tuple[Weights, int]]:
+        """Return the loaded encoders and their bytes, the least recently used first."""
         with self._lock:
-            evicted = list(self._entries.values())
-            self._entries.clear()
-        self._loading.shutdown(cancel_futures=False)
-        for entry in evicted:
-            entry.evict()
+            entries = list(self._entries.values())
+        return {entry.key: (found, entry.size or 0) for entry in entries if (found := self.get(entry.key))}
 
-    def _surplus(self, project_key: str) -> list[VersionKey]:
-        """Return the project's versions beyond the newest two, then the least recently used of all beyond the limit."""
-        own = [key for key in self._entries if key.project_key == project_key][:-MAX_PER_PROJECT]
-        rest = [key for key in self._entries if key not in own]
-        return own + rest[: max(0, len(rest) - self._limit)]
-
-    def _size_of(self, key: VersionKey) -> int:
-        if key not in self._sizes:
-            self._sizes[key] = self._size(key)
-        return self._sizes.get(key, 0)
-
-    def _make_room(self, key: VersionKey) -> None:
-        """Evict the least recently used until the version fits. Raises EngineError if it never can, or Overloaded."""
-        if (size := self._size_of(key)) > self._budget:
-            raise EngineError(
-                f"Version {key.version} has {size / 1e6:.0f} MB, and FITLOOP_MODEL_MEMORY_MB allows {self._budget / 1e6:.0f}: "
-                "raise the limit, or train from a smaller base model."
-            )
+    def active(self) -> tuple[int, int]:
+        """Return how many encoders were asked for lately, in memory or not, and their bytes as far as they are known."""
         with self._lock:
-            evicted = [self._entries.pop(other) for other in self._evictable(key)]
+            return self._activity.total()
+
+    def refusals(self) -> dict[EncoderKey, FitloopError]:
+        """Return the recent refusals."""
+        with self._lock:
+            return self._refusals.current()
+
+    def evict(self, key: EncoderKey) -> None:
+        """Remove an encoder; it is closed as soon as it is unused."""
+        with self._lock:
+            entry = self._entries.pop(key, None)
+            evicted = self._evicted([entry] if entry else [])
         for other in evicted:
-            other.evict()
+            _close(other)
 
-    def _evictable(self, key: VersionKey) -> list[VersionKey]:
-        """Return the least recently used to evict so that the version fits. Raises Overloaded if too many are in use."""
-        excess = sum(self._sizes.get(other, 0) for other in self._entries.keys() | {key}) - self._budget
-        evictable = []
-        for other, entry in self._entries.items():
-            if excess > 0 and other != key and not entry.in_use:
-                evictable.append(other)
-                excess -= self._sizes.get(other, 0)
-        if excess > 0:
-            raise Overloaded(
-                f"There is no memory for version {key.version} beside those in use: try again in a moment."
-            )
-        return evictable
+    def close(self) -> None:
+        """Evict all encoders, once the current load has ended."""
+        with self._lock:
+            dropped = self._queue.drop_all()
+        for entry in dropped:
+            entry.future.set_exception(Overloaded("This process is shutting down: try again in a moment."))
+        self._queue.close()
+        for key in list(self._entries):
+            self.evict(key)
 
-    def _start_load(self, key: VersionKey) -> LoadedModel:
-        entry = self._entries[key] = LoadedModel()
-        self._loading.submit(self._run_load, key, entry)
+    def _enqueue(self, key: EncoderKey, project_key: str, *, ahead: bool) -> CachedEncoder:
+        if not ahead:
+            self._queue.check_room(key, project_key)
+        entry = self._entries[key] = CachedEncoder(key, project_key, self)
+        self._queue.add(entry)
         return entry
 
-    def _run_load(self, key: VersionKey, entry: LoadedModel) -> None:
+    def _load(self, entry: CachedEncoder) -> None:
         try:
-            with bind_ids(**log_ids(*key)):
-                self._make_room(key)
-                model = self._load(key)
+            with bind_ids(**entry.key.log_ids()):
+                load = self._plan(entry.key)
+                self._make_room(entry, load.size)
+                weights = load.read()
+                entry.size = load.size_of(weights)
         except FitloopError as error:
-            self._refuse(key, entry, error)
+            self._refuse(entry, error)
         except Exception as error:  # noqa: BLE001  # any error of a library must reach the waiting requests
-            self._refuse(key, entry, EngineError(f"Version {key.version} could not be loaded: {error!r}."))
+            self._refuse(entry, EngineError(f"The {entry.key} could not be loaded: {error!r}."))
         else:
-            entry.future.set_result(model)
+            metrics.count_encoder_load("loaded")
+            entry.future.set_result(weights)
 
-    def _refuse(self, key: VersionKey, entry: LoadedModel, error: FitloopError) -> None:
+    def _make_room(self, entry: CachedEncoder, size: int) -> None:
+        """Evict the least recently used until the encoder fits. Raises EngineError if it never can, or Overloaded."""
+        if size > self.budget:
+            raise EngineError(
+                f"The {entry.key} has {size / 1e6:.0f} MB, and {self.budget / 1e6:.0f} are allowed: raise the "
+                "memory limit (or FITLOOP_MODEL_MEMORY_MB, if it is set), or train from a smaller base model."
+            )
         with self._lock:
-            if not isinstance(error, Overloaded):  # which is not about the version
-                self._refused[key] = (self._clock(), error)
-            if self._entries.get(key) is entry:
-                del self._entries[key]
+            self._activity.measure(entry.key, size)
+            victims = self._victims(entry, size)
+            entry.size = size
+            for other in victims:
+                self._entries.pop(other.key)
+            evicted = self._evicted(victims)
+        metrics.count_evictions(len(victims))
+        for other in evicted:
+            _close(other)
+
+    def _victims(self, entry: CachedEncoder, size: int) -> list[CachedEncoder]:
+        """Return the least recently used to evict so that the encoder fits. Raises NoRoom, Overloaded."""
+        held = [other for other in self._entries.values() if other.size is not None and other is not entry]
+        surplus = size + sum(other.size or 0 for other in (*held, *self._closing)) - self.budget
+        too_many = len(held) + len(self._closing) + 1 - self.limit if self.limit else 0
+        if (surplus > 0 or too_many > 0) and not entry.may_evict:
+            raise NoRoom(f"There is no room for {entry.key} unless another encoder is evicted.")
+        victims = []
+        for other in held:
+            if (surplus > 0 or too_many > 0) and not other.uses:
+                victims.append(other)
+                surplus, too_many = surplus - (other.size or 0), too_many - 1
+        if surplus > 0 or too_many > 0:
+            raise Overloaded(
+                f"There is no memory for {entry.key} beside those in use: try again in a moment."
+            )
+        return victims
+
+    def _evicted(self, entries: list[CachedEncoder]) -> list[CachedEncoder]:
+        """Mark entries as evicted; return those that can be closed now."""
+        for entry in entries:
+            entry.evicted = True
+        self._closing.update(entry for entry in entries if entry.uses)
+        return [entry for entry in entries if not entry.uses]
+
+    def _refuse(self, entry: CachedEncoder, error: FitloopError) -> None:
+        with self._lock:
+            self._refusals.add(entry.key, error)
+            if self._entries.get(entry.key) is entry:
+                del self._entries[entry.key]
+        metrics.count_encoder_load(_outcome_of(error))
         entry.future.set_exception(error)
 
-    def _forget_refusals(self, key: VersionKey | None) -> None:
-        now = self._clock()
-        self._refused = {
-            other: (since, error)
-            for other, (since, error) in self._refused.items()
-            if other != key and now - since < _retry_after(error)
-        }
+
+def _outcome_of(error: FitloopError) -> metrics.LoadOutcome:
+    if isinstance(error, Overloaded):
+        return "no_memory"
+    return "refused" if isinstance(error, UNUSABLE_VERSION) else "failed"
 
 
-def _retry_after(error: FitloopError) -> float:
-    is_transient = isinstance(error, StoreError) and error.transient
-    return STORE_ERROR_SECONDS if is_transient else REFUSAL_SECONDS
+def _close(entry: CachedEncoder) -> None:
+    entry.future.add_done_callback(lambda loaded: None if loaded.exception() else loaded.result().close())

@@ -1,4 +1,4 @@
-"""The Engine protocol (token ids in, logits out), the batches it computes, and the scores of the answer.
+"""The Engine protocol (token ids in, features out), the batches it computes, and the scores of the answer.
 
 Padding a whole request costs eight times its real tokens, sorting by length first a tenth (docs: performance). A batch is a
 run of neighbours in the order of length, bounded by the padding that it adds and by a budget of tokens. The functions that
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from services.core.errors import EngineError
 
+Features = NDArray[np.float32]
 Logits = NDArray[np.float32]
 TokenIds = Sequence[int]
 _Item = TypeVar("_Item")
@@ -25,8 +26,14 @@ TOKEN_BUDGET = 2048
 STREAM_BUDGET = 256
 """The same if a request waits. Larger batches are no faster on CPUs (all-MiniLM-L6-v2 and BERT-base in int8: within
 10 % from 256 to 2,048), and a single text waits for the batches being computed: 60 ms instead of 300."""
+GPU_BUDGET = 32_768
+"""The same on a GPU, whether or not a request waits: below it, launching the kernels takes longer than computing."""
+_GPU_KINDS = ("torch-bf16", "torch-fp16")
 MIN_BUDGET = 64
 """Below this, dividing the queue among idle streams costs more than it gains."""
+_MAX_LOGIT = 80.0
+"""Its exponential is a float32."""
+_TINY = 1e-6
 FREE_PADDING = 48
 PADDING_SHARE = 0.1
 
@@ -39,13 +46,15 @@ class VersionKey(NamedTuple):
 
 
 class Engine(Protocol):
-    """One version in memory. `forward` may be called from several threads at once."""
+    """An encoder's weights in memory. `forward` may be called from several threads at once."""
 
     kind: str
-    """`ct2-int8`, `torch-fp32` or `torch-bf16`: for status and metrics."""
+    """`ct2-int8`, `ct2-fp32`, `ort-int8`, `torch-fp32`, or on a GPU `torch-bf16` or `torch-fp16`: for batches, status and metrics."""
+    width: int
+    """Dimensions of a feature vector; of a classifier whose head is its own, the number of its logits."""
 
-    def forward(self, batch: Sequence[TokenIds]) -> Logits:
-        """Return logits of shape (len(batch), labels), float32; rows may differ in length and are padded inside."""
+    def forward(self, batch: Sequence[TokenIds]) -> Features:
+        """Return features of shape (len(batch), width), float32; rows may differ in length and are padded inside."""
         ...
 
     def close(self) -> None:
@@ -59,15 +68,33 @@ class Scores:
 
     labels: tuple[str, ...]
     probabilities: NDArray[np.float32]
-    """Shape (texts, labels); each row sums to 1."""
+    """Shape (texts, labels); each row sums to 1, unless a text may have several labels."""
+    thresholds: NDArray[np.float32] | None = None
+    """(labels,) where a text may have several labels: the probability from which on each is chosen. None: a text has one label."""
+
+    def chosen(self, row: int) -> tuple[tuple[str, ...], float, float]:
+        """Return the labels to suggest, their mean probability, and the prediction's score, by which Label Studio sorts.
+
+        Without thresholds that is the most probable label, p1, and p1 / (p1 + p2); with them labels may be none, of probability 0.
+        """
+        if self.thresholds is None:
+            label, probability, score = self.best(row)
+            return (label,), probability, score
+        found = self.probabilities[row]
+        numbers = [
+            number for number, is_chosen in enumerate((found >= self.thresholds).tolist()) if is_chosen
+        ]
+        mean = sum(found[numbers].tolist()) / max(1, len(numbers))
+        return tuple(self.labels[number] for number in numbers), mean, float(certainty(found[None])[0])
 
     def best(self, row: int) -> tuple[str, float, float]:
         """Return the most probable label, its probability p1, and the prediction's score p1 / (p1 + p2)."""
-        probabilities = self.probabilities[row]
-        order = np.argsort(probabilities)[::-1]
-        first = float(probabilities[order[0]])
-        second = float(probabilities[order[1]]) if len(order) > 1 else 0.0
-        return self.labels[order[0]], first, first / (first + second)
+        # As a list: numpy's sort releases the interpreter lock for some numbers, and under load waits long to have it again.
+        probabilities: list[float] = self.probabilities[row].tolist()
+        first = max(probabilities)
+        label = self.labels[probabilities.index(first)]
+        probabilities.remove(first)
+        return label, first, first / (first + max(probabilities, default=0.0))
 
 
 def padding_allowed(tokens: int) -> float:
@@ -75,8 +102,18 @@ def padding_allowed(tokens: int) -> float:
     return FREE_PADDING + PADDING_SHARE * tokens
 
 
-def token_budget(waiting_tokens: int, streams: int) -> int:
-    """Return the token budget of the next batch, so that the queue occupies all streams and not just one."""
+def batch_budget(kind: str) -> int:
+    """Return the tokens of a batch for which no request waits, by the kind of engine."""
+    return GPU_BUDGET if kind in _GPU_KINDS else TOKEN_BUDGET
+
+
+def token_budget(waiting_tokens: int, streams: int, kind: str = "") -> int:
+    """Return the token budget of the next batch, so that the queue occupies all streams and not just one.
+
+    On a GPU the batch takes all that waits: its streams would share one device.
+    """
+    if kind in _GPU_KINDS:
+        return GPU_BUDGET
     return max(MIN_BUDGET, min(STREAM_BUDGET, waiting_tokens // streams))
 
 
@@ -121,22 +158,22 @@ def plan_batches(
     return batches
 
 
-def compute(engine: Engine, encoded: Sequence[TokenIds], labels: int) -> Logits:
-    """Compute logits (texts, labels) in sorted batches, and return them in the texts' order. Raises EngineError."""
-    logits = np.empty((len(encoded), labels), np.float32)
-    for rows in plan_batches([len(ids) for ids in encoded]):
-        logits[rows] = forward(engine, [encoded[row] for row in rows], labels)
-    return logits
+def compute(engine: Engine, encoded: Sequence[TokenIds]) -> Features:
+    """Compute features (texts, d) in sorted batches, and return them in the texts' order. Raises EngineError."""
+    features = np.empty((len(encoded), engine.width), np.float32)
+    for rows in plan_batches([len(ids) for ids in encoded], batch_budget(engine.kind)):
+        features[rows] = forward(engine, [encoded[row] for row in rows])
+    return features
 
 
-def forward(engine: Engine, batch: Sequence[TokenIds], labels: int) -> Logits:
+def forward(engine: Engine, batch: Sequence[TokenIds]) -> Features:
     """Call `engine.forward` and check the shape of its answer. Raises EngineError."""
-    logits = engine.forward(batch)
-    if logits.shape != (len(batch), labels):
+    features = engine.forward(batch)
+    if features.shape != (len(batch), engine.width):
         raise EngineError(
-            f"The model answered logits of shape {logits.shape} for {len(batch)} texts and {labels} labels."
+            f"The model answered an array of shape {features.shape} for {len(batch)} texts and {engine.width} features."
         )
-    return logits
+    return features
 
 
 def softmax(logits: Logits, temperature: float = 1.0) -> Logits:
@@ -144,3 +181,18 @@ def softmax(logits: Logits, temperature: float = 1.0) -> Logits:
     scaled = logits / np.float32(temperature)
     powers = np.exp(scaled - scaled.max(axis=1, keepdims=True, initial=-np.inf))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def sigmoid(logits: Logits) -> Logits:
+    """Return the probability of each label by itself."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -_MAX_LOGIT, _MAX_LOGIT))), dtype=np.float32)
+
+
+def certainty(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return (texts,) 1 minus the mean entropy of the labels in bits, of independent probabilities (texts, labels).
+
+    The mean over labels needs a quarter fewer labelled texts than the largest entropy or the smallest margin (decision 48).
+    """
+    p = np.clip(probabilities, _TINY, 1 - _TINY)
+    entropy = -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
+    return np.asarray(1 - entropy.mean(axis=1), np.float32)

@@ -1,7 +1,7 @@
-"""The int8 engine: CTranslate2 computes the encoder, numpy the head. Imports neither torch nor transformers.
+"""The int8 engine: CTranslate2 computes the encoder, numpy the pooling. Imports neither torch nor transformers.
 
-The folder `ct2/` has CTranslate2's model (model.bin, config.json, and a dummy vocabulary.json, as the input is ids) and the
-head (head.json, head.safetensors). All streams share the weights.
+The folder has CTranslate2's model (model.bin, config.json, and a dummy vocabulary.json, as the input is ids). All streams share
+the weights.
 """
 
 from __future__ import annotations
@@ -9,34 +9,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import ctranslate2
 import numpy as np
 
 from services.core.errors import EngineError
 from services.core.redaction import safe_reason
-from services.engine.compute import Logits, TokenIds
-from services.engine.head import read_head
+from services.engine import processor
+from services.engine.compute import Features, TokenIds
+from services.engine.pooling import Pooler
+
+processor.choose_ct2_kernels()
+import ctranslate2  # noqa: E402  # it reads the choice when it is imported
 
 
 class Ct2Engine:
     """Computes up to `streams` batches at once, each with `threads` threads. Raises EngineError."""
 
-    kind = "ct2-int8"
-
-    def __init__(self, folder: Path, labels: int, streams: int, threads: int) -> None:
-        self._head = read_head(folder)
-        if self._head.outputs != labels:
-            raise EngineError(
-                f"The model has {self._head.outputs} outputs, and its manifest names {labels} labels."
-            )
+    def __init__(
+        self,
+        folder: Path,
+        pooler: Pooler,
+        width: int,
+        streams: int,
+        threads: int,
+        compute_type: str = "default",
+    ) -> None:
+        """`compute_type` "float32" computes the int8 weights in fp32, with four times the memory."""
+        self.kind = "ct2-fp32" if compute_type == "float32" else "ct2-int8"
+        self.width = width
+        self._pooler = pooler
         try:
             self._encoder: ctranslate2.Encoder | None = ctranslate2.Encoder(
-                str(folder), device="cpu", inter_threads=streams, intra_threads=threads
+                str(folder),
+                device="cpu",
+                inter_threads=streams,
+                intra_threads=threads,
+                compute_type=compute_type,
             )
         except (RuntimeError, ValueError) as error:
             raise EngineError(f"CTranslate2 cannot load the int8 model: {safe_reason(error)}") from error
 
-    def forward(self, batch: Sequence[TokenIds]) -> Logits:
+    def forward(self, batch: Sequence[TokenIds]) -> Features:
         encoder = self._encoder  # keeps the model alive if it is closed while a batch is being computed
         if encoder is None:
             raise EngineError("The model was closed.")
@@ -47,7 +59,7 @@ class Ct2Engine:
             raise EngineError(
                 f"CTranslate2 could not compute a batch of {len(batch)} texts: {safe_reason(error)}"
             ) from error
-        return self._head.logits(hidden, [len(ids) for ids in batch])
+        return self._pooler.pool(hidden, [len(ids) for ids in batch])
 
     def close(self) -> None:
         self._encoder = None

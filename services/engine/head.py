@@ -1,27 +1,29 @@
-"""The classification head in numpy, from an encoder's hidden states to logits: pooling, then dense layers.
+"""The head of a version: dense layers from a text's features to its logits, and the calibration of the answer.
 
-It covers sentence-transformers' layout (mean, normalise, dense) and the heads of BERT, DistilBERT and the RoBERTa family
-([CLS], dense, activation, dense). Stored as head.json and head.safetensors beside the int8 model.
+One file, head.safetensors: the layers' weights and biases, the temperature and, where a text may have several labels, a threshold
+for each. Reads and computes with numpy alone.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
-from services.core.errors import EngineError
+from services.core.errors import EngineError, UnknownFormat
+from services.core.redaction import safe_reason
+from services.engine.compute import sigmoid, softmax
 
 Floats = NDArray[np.float32]
 FORMAT = 1
+FILE = "head.safetensors"
 
 
 def _gelu(values: Floats) -> Floats:
@@ -55,108 +57,110 @@ class Layer:
         return ACTIVATIONS[self.activation](features @ self.weight.T + self.bias)
 
 
-@dataclass(frozen=True, slots=True)
-class PooledHead:
-    """Pooling `mean` (over the real tokens) or `cls` (the first token), optional L2 normalisation, dense layers."""
-
-    pooling: str
-    normalize: bool
-    layers: tuple[Layer, ...]
-
-    @property
-    def outputs(self) -> int:
-        """Return the number of logits per text."""
-        return len(self.layers[-1].bias)
-
-    def pool(self, hidden: Floats, lengths: Sequence[int]) -> Floats:
-        """Pool hidden states (texts, tokens, d) to features (texts, d); `lengths` counts each text's real tokens."""
-        if self.pooling == "cls":
-            features = hidden[:, 0]
-        else:
-            features = np.stack(
-                [row[:length].mean(axis=0) for row, length in zip(hidden, lengths, strict=True)]
-            )
-        if self.normalize:
-            norms = np.linalg.norm(features, axis=1, keepdims=True)
-            features = features / np.maximum(norms, np.float32(1e-12))
-        return np.asarray(features, dtype=np.float32)
-
-    def logits(self, hidden: Floats, lengths: Sequence[int]) -> Floats:
-        """Return logits (texts, outputs), float32."""
-        features = self.pool(hidden, lengths)
-        for layer in self.layers:
-            features = layer.apply(features)
-        return features
-
-    def write(self, folder: Path) -> None:
-        """Write head.json and head.safetensors into `folder`."""
-        tensors = {f"{n}.weight": np.ascontiguousarray(layer.weight) for n, layer in enumerate(self.layers)}
-        tensors |= {f"{n}.bias": np.ascontiguousarray(layer.bias) for n, layer in enumerate(self.layers)}
-        save_file(tensors, folder / "head.safetensors")
-        document = {
-            "format": FORMAT,
-            "pooling": self.pooling,
-            "normalize": self.normalize,
-            "activations": [layer.activation for layer in self.layers],
-        }
-        (folder / "head.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
-
-
-def read_head(folder: Path) -> PooledHead:
-    """Read what `PooledHead.write` wrote into `folder`. Raises EngineError."""
-    try:
-        document = json.loads((folder / "head.json").read_bytes())
-        tensors = load_file(folder / "head.safetensors")
-        layers = tuple(
-            Layer(tensors[f"{n}.weight"], tensors[f"{n}.bias"], activation)
-            for n, activation in enumerate(document["activations"])
-        )
-        return _checked(PooledHead(document["pooling"], document["normalize"], layers), document["format"])
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise EngineError(f"The classification head of the model cannot be read: {error!r}") from error
-
-
-def read_sentence_transformers(folder: Path) -> PooledHead:
-    """Read the modules after the Transformer in sentence-transformers' layout. Raises EngineError for unknown ones."""
-    try:
-        modules = json.loads((folder / "modules.json").read_bytes())
-        kinds = [(str(module["type"]).rpartition(".")[2], folder / module["path"]) for module in modules]
-        pooling = _pooling([path for kind, path in kinds if kind == "Pooling"])
-        layers = tuple(_dense(path) for kind, path in kinds if kind == "Dense")
-        return _checked(PooledHead(pooling, any(kind == "Normalize" for kind, _ in kinds), layers))
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise EngineError(
-            f"The sentence-transformers modules of the model cannot be read: {error!r}"
-        ) from error
-
-
-def _pooling(paths: Sequence[Path]) -> str:
-    config: dict[str, Any] = json.loads((paths[0] / "config.json").read_bytes()) if paths else {}
-    if config.get("pooling_mode_mean_tokens"):
-        return "mean"
-    if config.get("pooling_mode_cls_token"):
-        return "cls"
-    raise ValueError("its pooling is neither mean nor cls")
-
-
-def _dense(folder: Path) -> Layer:
-    config = json.loads((folder / "config.json").read_bytes())
-    tensors = load_file(folder / "model.safetensors")
-    activation = str(config["activation_function"]).rpartition(".")[2].lower().replace("identity", "none")
-    weight = tensors["linear.weight"]
-    return Layer(weight, tensors.get("linear.bias", np.zeros(len(weight), np.float32)), activation)
-
-
-def _checked(head: PooledHead, number: int = FORMAT) -> PooledHead:
-    if number > FORMAT:
-        raise ValueError(f"its format {number} is newer than {FORMAT}: upgrade Fitloop")
-    if head.pooling not in ("mean", "cls"):
-        raise ValueError(f"unknown pooling {head.pooling!r}")
-    if not head.layers:
-        raise ValueError("it has no output layer")
-    for layer in head.layers:
+def check_layers(layers: Sequence[Layer]) -> None:
+    """Raise ValueError if an activation is unknown, or the shapes of the layers do not fit."""
+    width: int | None = None
+    for layer in layers:
         if layer.activation not in ACTIVATIONS:
             raise ValueError(f"unknown activation {layer.activation!r}")
         if layer.weight.ndim != 2 or layer.bias.shape != (layer.weight.shape[0],):
             raise ValueError(f"weight {layer.weight.shape} and bias {layer.bias.shape} do not match")
-    return head
+        if width not in {None, layer.weight.shape[1]}:
+            raise ValueError(f"a layer of {layer.weight.shape[1]} inputs follows one of {width} outputs")
+        width = layer.weight.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Features (texts, d) to calibrated probabilities. Without layers the features are the logits already."""
+
+    layers: tuple[Layer, ...] = ()
+    temperature: float = 1.0
+    """Divides the logits."""
+    thresholds: Floats | None = None
+    """(labels,) where a text may have several labels: the probability from which on each is chosen. They are folded into the last
+    bias: the logit of what is chosen is >= 0. None: a text has one label."""
+
+    @property
+    def size(self) -> int:
+        """Return its bytes."""
+        return sum(layer.weight.nbytes + layer.bias.nbytes for layer in self.layers)
+
+    def is_finite(self) -> bool:
+        """Return whether no weight is infinite or NaN."""
+        return all(np.isfinite(layer.weight).all() and np.isfinite(layer.bias).all() for layer in self.layers)
+
+    def outputs(self, width: int) -> int:
+        """Return the number of logits for features of this width. Raises EngineError if the head is of another width."""
+        if not self.layers:
+            return width
+        if self.layers[0].weight.shape[1] != width:
+            raise EngineError(
+                f"The head reads {self.layers[0].weight.shape[1]} features, and its encoder answers {width}."
+            )
+        return len(self.layers[-1].bias)
+
+    def logits(self, features: Floats) -> Floats:
+        """Return logits (texts, labels), not divided by the temperature."""
+        for layer in self.layers:
+            features = layer.apply(features)
+        return features
+
+    def probabilities(self, features: Floats) -> Floats:
+        """Return calibrated probabilities (texts, labels): rows sum to 1, unless a text may have several labels."""
+        return self.calibrated(self.logits(features))
+
+    def calibrated(self, logits: Floats) -> Floats:
+        """Return the calibrated probabilities of this head's logits (texts, labels)."""
+        if self.thresholds is None:
+            return softmax(logits, self.temperature)
+        return sigmoid(
+            logits / np.float32(self.temperature) + np.log(self.thresholds / (1 - self.thresholds))
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write head.safetensors into `folder`."""
+        tensors = {f"{n}.weight": np.ascontiguousarray(layer.weight) for n, layer in enumerate(self.layers)}
+        tensors |= {f"{n}.bias": np.ascontiguousarray(layer.bias) for n, layer in enumerate(self.layers)}
+        tensors["temperature"] = np.array([self.temperature], np.float32)
+        if self.thresholds is not None:
+            tensors["thresholds"] = np.ascontiguousarray(self.thresholds, np.float32)
+        activations = json.dumps([layer.activation for layer in self.layers])
+        save_file(tensors, folder / FILE, {"format": str(FORMAT), "activations": activations})
+
+
+def read_head(path: Path) -> Head:
+    """Read what `Head.write` wrote. Raises EngineError, or UnknownFormat if a newer release wrote it."""
+    try:
+        metadata, tensors = _read(path)
+        if int(metadata["format"]) > FORMAT:
+            raise UnknownFormat(
+                f"The head has format {metadata['format']}, and this release knows formats up to {FORMAT}: upgrade Fitloop."
+            )
+        layers = tuple(
+            Layer(tensors[f"{n}.weight"], tensors[f"{n}.bias"], activation)
+            for n, activation in enumerate(json.loads(metadata["activations"]))
+        )
+        check_layers(layers)
+        return Head(layers, _temperature(tensors), _thresholds(tensors, layers))
+    except (OSError, ValueError, KeyError, TypeError, IndexError, SafetensorError) as error:
+        raise EngineError(f"The head of the version cannot be read: {safe_reason(error)}") from error
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Floats]]:
+    with safe_open(path, "numpy") as file:
+        return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.offset_keys()}
+
+
+def _thresholds(tensors: Mapping[str, Floats], layers: Sequence[Layer]) -> Floats | None:
+    found = tensors.get("thresholds")
+    if found is not None and (found.shape != layers[-1].bias.shape or not ((found > 0) & (found < 1)).all()):
+        raise ValueError("its thresholds are not one probability for each label")
+    return found
+
+
+def _temperature(tensors: Mapping[str, Floats]) -> float:
+    found = float(tensors["temperature"][0])
+    if not (math.isfinite(found) and found > 0):
+        raise ValueError(f"its temperature is {found}")
+    return found

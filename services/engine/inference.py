@@ -1,32 +1,39 @@
-"""The Inference port in this process: versions from the registry, verified and cached in memory, behind one scheduler.
+"""The Inference port in this process: heads and encoders from the registry, verified and cached, behind one scheduler.
 
-The event loop never computes: texts are tokenised in threads of this object, logits computed in the scheduler's streams. A
-version is loaded on its first request or by `prepare`, and counts as loaded once it has passed a warm-up of several lengths
-and its smoke test. The fp32 weights of an int8 version are not read.
+The event loop never computes: texts are tokenised in threads of this object, features and logits computed in the scheduler's
+streams. A version is loaded on its first request or by `prepare`: its head is read, and its encoder loaded unless another
+version has it in memory. An encoder counts as loaded once it has passed a warm-up of several lengths and its smoke test.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
+from typing import Final, TypeVar
 
-from services.core.domain import Manifest
-from services.core.errors import FitloopError, Overloaded
+from services.core.errors import EngineError, FitloopError, Overloaded
+from services.core.http.limits import memory_limit
 from services.core.registry import Registry
 from services.core.settings import ServingSettings
 from services.engine import metrics
-from services.engine.cache import LoadedModel, ModelCache
+from services.engine.cache import CachedEncoder, EncoderCache, NoRoom
 from services.engine.compute import Scores, VersionKey
-from services.engine.model import Model, load_model
+from services.engine.heads import HeadCache, LoadedHead
+from services.engine.loading import EncoderKey, Load, Loader, Weights, encoder_key, text_encoder_of
+from services.engine.model import Model
+from services.engine.recent import Known, RecentFeatures
 from services.engine.scheduler import Scheduler
 
+MEMORY_SHARE: Final = 0.6
+"""Of the memory limit, for weights; the rest is for batches, requests, tokenizers and the process itself."""
+HEAD_SHARE: Final = 1 / 8
+"""Of the budget of weights, for heads beside it."""
 _WARM_UP = ("a", "a text of a few words", "a longer text, " * 20, "a text that is cut, " * 200)
-_NOT_FOR_ENGINES = ("oos.json", "report.json")
-"""Files of a version that no engine reads."""
+_T = TypeVar("_T")
 
 
 class LocalInference:
@@ -36,151 +43,198 @@ class LocalInference:
         self,
         registry: Registry,
         settings: ServingSettings,
-        guard: Callable[[str, str], AbstractContextManager[None]] = lambda *_: nullcontext(),
+        guard: Callable[[EncoderKey, int], AbstractContextManager[None]] = lambda *_: nullcontext(),
     ) -> None:
-        """`guard(project_key, version)` is entered while the version is being loaded."""
+        """`guard(key, bytes)` is entered while an encoder is being loaded."""
         self._registry = registry
+        self._loader = Loader(registry, settings.workers, settings.threads, settings.device)
         self._guard = guard
         self._settings = settings
-        budget = settings.memory_mb * 1e6 or math.inf
-        self._models = ModelCache(self._load, settings.loaded_models, size=self._size, budget=budget)
+        budget = settings.memory_mb * 1e6 or MEMORY_SHARE * memory_limit()
+        self._encoders = EncoderCache(self._plan, budget, settings.loaded_models, time.monotonic)
+        self._heads = HeadCache(self._read_head, HEAD_SHARE * budget, self._encoders.evict, time.monotonic)
         self._scheduler = Scheduler(settings.workers, settings.queue_texts)
+        self._recent = RecentFeatures(time.monotonic)
         self._tokenising = ThreadPoolExecutor(max(2, settings.workers), thread_name_prefix="tokenise")
         self._gpu_memory: Callable[[], int] | None = None
-        """Set once a version was loaded onto a GPU."""
+        """Set once an encoder was loaded onto a GPU."""
         metrics.register(self)
 
     async def scores(self, project_key: str, version: str, texts: Sequence[str]) -> Scores:
         """Return one row per text, in order. Raises Overloaded, EngineError, StoreError."""
-        loaded = self._acquire(VersionKey(project_key, version))
+        key = VersionKey(project_key, version)
+        with _counted_refusals():
+            found = self._heads.get(key)
+            head = await _result(self._heads.request(key)) if found is None else found
+            encoder = self._encoders.acquire(head.encoder, project_key)
         try:
-            model = await _await_model(loaded)
+            with _counted_refusals():
+                is_loaded = found is not None and encoder.future.done()
+                model = head.model(await _result(encoder.future))
+            metrics.count_lookup("hit" if is_loaded else "load")
             loop = asyncio.get_running_loop()
-            answer = await loop.run_in_executor(self._tokenising, self._submit, loaded, model, texts)
-            # Shielded: cancelling a request must not close the model while it computes for it.
+            answer = await loop.run_in_executor(
+                self._tokenising, self._submit, encoder, model, texts, project_key
+            )
+            # Shielded: cancelling a request must not close the encoder while it computes for it.
             return await asyncio.shield(asyncio.wrap_future(answer))
         finally:
-            loaded.release()
+            encoder.release()
 
     async def ready(self) -> bool:
         """Return True: this process can answer."""
         return True
 
-    def prepare(self, project_key: str, version: str) -> None:
-        """Load, warm and smoke-test a version, even if it was refused before. Raises EngineError, StoreError."""
-        loaded = self._models.acquire(VersionKey(project_key, version), retry=True)
+    def prepare(
+        self, project_key: str, version: str, *, may_evict: bool = True, may_load: bool = True
+    ) -> None:
+        """Load and check a version, even if it was refused before. Blocks. Raises EngineError, StoreError.
+
+        What was refused is an encoder of several versions: then it is not read again before a request might. Raises NoRoom
+        if its encoder is not in memory and may not be loaded, or if another one would have to be evicted and may not;
+        Overloaded if all are in use.
+        """
+        key = VersionKey(project_key, version)
+        head = self._heads.request(key, retry=True).result()
+        if not may_load and head.encoder not in self._encoders.loaded():
+            raise NoRoom(f"The {head.encoder} of version {version} is not in memory.")
+        is_own = not head.encoder.digest
+        encoder = self._encoders.acquire(
+            head.encoder, project_key, ahead=True, may_evict=may_evict, retry=is_own
+        )
         try:
-            loaded.future.result()
+            self._check(key, head, encoder.future.result())
         finally:
-            loaded.release()
+            encoder.release()
+
+    def read_heads(self, keys: Iterable[VersionKey]) -> None:
+        """Read these versions' heads at the same time, even those refused before. Blocks; `prepare` raises what went wrong."""
+        wait([self._heads.request(key, retry=True) for key in keys])
 
     def loaded(self) -> list[VersionKey]:
-        """Return the versions that are loaded and warmed, the least recently used first."""
-        return [key for key in self._models.loaded_keys() if self._models.get(key)]
+        """Return the versions whose head and encoder are in memory, the least recently used first."""
+        encoders = self._encoders.loaded()
+        return [key for key, head in self._heads.items() if head.encoder in encoders]
+
+    def is_loaded(self, project_key: str, version: str) -> bool:
+        """Return whether a request for the version would wait for no load."""
+        head = self._heads.get(VersionKey(project_key, version))
+        return head is not None and self._encoders.get(head.encoder) is not None
+
+    def loaded_encoders(self) -> list[str]:
+        """Return the digests of the shared encoders in memory."""
+        return [key.digest for key in self._encoders.loaded() if key.digest]
 
     def refusals(self) -> dict[VersionKey, FitloopError]:
         """Return the versions that could not be loaded within the last minute, and why."""
-        return self._models.refusals()
-
-    def has_room(self, project_key: str, version: str) -> bool:
-        """Return whether the version fits into memory without evicting another. Blocks. Raises StoreError."""
-        return self._models.has_room(VersionKey(project_key, version))
+        encoders = self._encoders.refusals()
+        return self._heads.refusals() | {
+            key: encoders[head.encoder] for key, head in self._heads.items() if head.encoder in encoders
+        }
 
     def waiting_texts(self) -> int:
         """Return the number of texts that wait for a stream."""
         return self._scheduler.waiting
 
     def evict(self, project_key: str, version: str) -> None:
-        """Evict a version as soon as no request uses it."""
-        self._models.evict(VersionKey(project_key, version))
+        """Drop a version, and its encoder as soon as no request uses it, unless another version needs it."""
+        self._heads.evict(VersionKey(project_key, version))
 
     def state(self) -> metrics.EngineState:
         """Return the current state, for the metrics."""
-        models = self._models.loaded().values()
+        encoders = self._encoders.loaded()
+        heads = [head for _, head in self._heads.items()]
+        active, active_bytes = self._encoders.active()
         return metrics.EngineState(
-            self._scheduler.waiting,
-            self._settings.queue_texts,
-            tuple(model.engine.kind for model, _ in models),
-            sum(size for _, size in models),
-            self._gpu_memory() if self._gpu_memory else None,
+            waiting_texts=self._scheduler.waiting,
+            queue_limit_texts=self._settings.queue_texts,
+            kinds=tuple(
+                text_encoder_of(encoders[head.encoder][0]).engine.kind
+                for head in heads
+                if head.encoder in encoders
+            ),
+            loaded_bytes=sum(size for _, size in encoders.values()) + sum(head.size for head in heads),
+            encoders=len(encoders),
+            heads=len(heads),
+            budget_bytes=self._encoders.budget,
+            encoder_limit=self._encoders.limit,
+            active_encoders=active,
+            active_bytes=active_bytes,
+            gpu_memory_bytes=self._gpu_memory() if self._gpu_memory else None,
         )
 
     def close(self) -> None:
         """Answer the pending requests, then free all memory."""
         self._tokenising.shutdown()
         self._scheduler.close()
-        self._models.close()
+        self._heads.close()
+        self._encoders.close()
         metrics.unregister(self)
 
-    def _acquire(self, key: VersionKey) -> LoadedModel:
+    def _submit(
+        self, encoder: CachedEncoder, model: Model, texts: Sequence[str], project_key: str
+    ) -> Future[Scores]:
+        encoder.acquire()
         try:
-            return self._models.acquire(key)
-        except FitloopError:
-            metrics.count_lookup("refused")
-            raise
-
-    def _submit(self, loaded: LoadedModel, model: Model, texts: Sequence[str]) -> Future[Scores]:
-        loaded.acquire()
-        try:
-            answer = self._scheduler.submit(model, texts)
+            known = self._recent.find(encoder.key, texts, model.encoder.width)
+            answer = self._scheduler.submit(model, texts, project_key, known)
         except BaseException:
-            loaded.release()
+            encoder.release()
             raise
-        answer.add_done_callback(lambda _: loaded.release())
+        answer.add_done_callback(lambda done: self._finish(done, encoder, known))
         return answer
 
-    def _load(self, key: VersionKey) -> Model:
+    def _finish(self, answer: Future[Scores], encoder: CachedEncoder, known: Known) -> None:
+        encoder.release()
+        if not answer.cancelled() and not answer.exception():
+            self._recent.keep(known)
+
+    def _check(self, key: VersionKey, head: LoadedHead, weights: Weights) -> None:
+        try:
+            head.model(weights)
+        except EngineError as error:
+            self._heads.refuse(key, error)
+            raise
+
+    def _read_head(self, key: VersionKey) -> LoadedHead:
         manifest = self._registry.manifest(*key)
-        folder, settings = self._folder(manifest), self._settings
-        with self._guard(*key):
-            model = load_model(
-                folder,
-                manifest.artefact,
-                manifest.labels,
-                settings.workers,
-                settings.threads,
-                settings.device,
+        encoder = encoder_key(manifest)
+        if not encoder.digest:
+            return LoadedHead(manifest.labels, encoder, None, 0)
+        head = self._loader.head(manifest)
+        if not head.is_finite():
+            raise EngineError(
+                f"The head of version {key.version} has weights that are not finite: train again."
             )
-            model.logits_of(_WARM_UP)
-            model.smoke_test()
-        if settings.device == "cuda":
+        return LoadedHead(manifest.labels, encoder, head, head.size)
+
+    def _plan(self, key: EncoderKey) -> Load:
+        load = self._loader.plan(key)
+        return Load(load.size, lambda: self._load(key, load))
+
+    def _load(self, key: EncoderKey, load: Load) -> Weights:
+        with self._guard(key, load.size):
+            weights = load.read()
+            text_encoder_of(weights).features_of(_WARM_UP)
+            weights.smoke_test()
+        if self._settings.device == "cuda":
             from services.engine.torch import gpu_memory
 
             self._gpu_memory = gpu_memory
-        return model
-
-    def _size(self, key: VersionKey) -> int:
-        manifest = self._registry.manifest(*key)
-        return sum(
-            entry.size for file, entry in manifest.files.items() if is_needed(file, self._engine(manifest))
-        )
-
-    def _engine(self, manifest: Manifest) -> str:
-        return "torch-bf16" if self._settings.device == "cuda" else manifest.artefact.engine
-
-    def _folder(self, manifest: Manifest) -> Path:
-        """Return the version's folder after verifying each file that its engine reads. Raises CorruptVersion."""
-        names = [name for name in manifest.files if is_needed(name, self._engine(manifest))]
-        paths = [self._registry.file(manifest.project_key, manifest.version, name) for name in names]
-        return paths[0].parents[names[0].count("/")]
+        return weights
 
 
-async def _await_model(loaded: LoadedModel) -> Model:
-    """Wait for the model. Raises the error of its load."""
-    found: metrics.Lookup = "hit" if loaded.future.done() else "load"
+async def _result(future: Future[_T]) -> _T:
+    """Wait for a load, which others may share: cancelling one request does not cancel it."""
+    return future.result() if future.done() else await asyncio.shield(asyncio.wrap_future(future))
+
+
+@contextlib.contextmanager
+def _counted_refusals() -> Iterator[None]:
     try:
-        model = await asyncio.shield(asyncio.wrap_future(loaded.future))
+        yield
     except FitloopError as error:
         metrics.count_lookup("refused")
         if isinstance(error, Overloaded):
             metrics.count_rejection("memory")
         raise
-    metrics.count_lookup(found)
-    return model
-
-
-def is_needed(name: str, engine: str) -> bool:
-    """Return whether that engine reads the file: the int8 engine alone reads the weights below `ct2/`."""
-    is_fp32_weights = "/" not in name and name.endswith(".safetensors")
-    foreign = is_fp32_weights if engine == "ct2-int8" else name.startswith("ct2/") and engine == "torch-bf16"
-    return name not in _NOT_FOR_ENGINES and not foreign

@@ -1,7 +1,8 @@
 """Batch texts across requests and compute them in N streams; no timer.
 
 Requests are served round robin: each turn anchors a batch at the longest waiting text of the next request, and neighbours
-in length from any request for the same model fill it (`compute.batch_window`). So a single text waits for at most one turn
+in length from any request for the same encoder fill it: texts of different projects and versions share a batch, and each
+request then meets its own head (`compute.batch_window`). So a single text waits for at most one turn
 of each earlier request, a large request is computed in sorted order, and no request starves. `submit` tokenises in the
 calling thread: never call it on an event loop.
 """
@@ -10,55 +11,26 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from itertools import count
 from threading import Condition, Thread
 from time import perf_counter
-from typing import NamedTuple
 
 import numpy as np
 import structlog
 
 from services.core.errors import EngineError, Overloaded
 from services.core.telemetry.logs import safe_traceback
-from services.engine import metrics
-from services.engine.compute import Logits, Scores, TokenIds, batch_window, forward, token_budget
+from services.engine import metrics, processor
+from services.engine.compute import Features, Scores, batch_window, forward, token_budget
+from services.engine.encoder import TextEncoder
 from services.engine.model import Model
+from services.engine.places import Places
+from services.engine.queued import QueuedRequest, QueuedText
+from services.engine.recent import Known
 
 log = structlog.get_logger()
-
-
-class _Item(NamedTuple):
-    length: int
-    serial: int
-    """Unique, so that comparing two items never compares `ids`."""
-    ids: TokenIds
-    request: _Request
-    row: int
-
-
-class _Request:
-    __slots__ = ("dequeued", "entered", "finished", "future", "items", "left", "logits", "model", "waited")
-
-    def __init__(self, model: Model, encoded: Sequence[TokenIds], serials: Iterator[int]) -> None:
-        self.model = model
-        self.future: Future[Scores] = Future()
-        self.finished = False
-        self.items = sorted(_Item(len(ids), next(serials), ids, self, row) for row, ids in enumerate(encoded))
-        self.dequeued = bytearray(len(encoded))
-        self.left = len(encoded)
-        """Rows not answered yet."""
-        self.logits = np.empty((len(encoded), len(model.labels)), np.float32)
-        self.entered = perf_counter()
-        self.waited: float | None = None
-        """Seconds until the first batch with one of its texts."""
-
-    def anchor(self) -> _Item | None:
-        """Return the longest text that is not in a batch yet."""
-        while self.items and self.dequeued[self.items[-1].row]:
-            self.items.pop()
-        return self.items[-1] if self.items else None
 
 
 class Scheduler:
@@ -66,14 +38,14 @@ class Scheduler:
 
     def __init__(self, streams: int, queue_texts: int) -> None:
         self._streams = streams
-        self._queue_texts = queue_texts
+        self._places = Places(queue_texts)
         self._condition = Condition()
-        self._round_robin: deque[_Request] = deque()
-        self._queues: dict[Model, list[_Item]] = {}
-        self._accepted = 0
+        self._round_robin: deque[QueuedRequest] = deque()
+        self._queues: dict[TextEncoder, list[QueuedText]] = {}
         self._tokens = 0
         self._serials = count()
         self._closed = False
+        processor.limit_blas_to_one_thread()
         self._threads = [
             Thread(target=self._work, name=f"fitloop-stream-{n}", daemon=True) for n in range(streams)
         ]
@@ -83,25 +55,34 @@ class Scheduler:
     @property
     def waiting(self) -> int:
         """Return the number of texts that were accepted and are not being computed yet."""
-        return self._accepted
+        return self._places.taken
 
-    def submit(self, model: Model, texts: Sequence[str]) -> Future[Scores]:
+    def submit(
+        self, model: Model, texts: Sequence[str], project_key: str = "", known: Known | None = None
+    ) -> Future[Scores]:
         """Return a future of the scores of `texts`, in their order; cancelling it removes them from the queue.
 
-        Raises Overloaded at once if the queue is full or closed. The future raises EngineError.
+        Only the missing rows of `known` are computed, and then stand in it. Raises Overloaded at once if the queue is full, also
+        of this project's texts, or closed. The future raises EngineError.
         """
-        self._accept(len(texts))
+        known = known or Known(np.empty((len(texts), model.encoder.width), np.float32), range(len(texts)))
+        with self._condition:
+            if self._closed:
+                raise _closed_error()
+            self._places.take(project_key, len(known.missing))
         began = perf_counter()
         try:
-            request = _Request(model, model.encode(texts), self._serials)
+            encoded = model.encoder.encode([texts[row] for row in known.missing])
+            request = QueuedRequest(model, known, encoded, self._serials, project_key)
         except BaseException:
-            self._free_places(len(texts))
+            with self._condition:
+                self._places.free(project_key, len(known.missing))
             raise
-        metrics.observe_tokenising(request.entered - began)
-        if texts:
+        if known.missing:
+            metrics.observe_tokenising(request.entered - began)
             self._enqueue(request)
         else:
-            request.future.set_result(model.scores(request.logits))
+            request.future.set_result(model.scores(request.features))
         return request.future
 
     def close(self) -> None:
@@ -115,26 +96,11 @@ class Scheduler:
             {request for line in self._queues.values() for _, _, _, request, _ in line}, _closed_error()
         )
 
-    def _accept(self, texts: int) -> None:
+    def _enqueue(self, request: QueuedRequest) -> None:
         with self._condition:
             if self._closed:
                 raise _closed_error()
-            if self._accepted and self._accepted + texts > self._queue_texts:
-                metrics.count_rejection("queue_full")
-                raise Overloaded(
-                    f"{self._accepted} texts are queued, of at most {self._queue_texts}: try again in a moment."
-                )
-            self._accepted += texts
-
-    def _free_places(self, texts: int) -> None:
-        with self._condition:
-            self._accepted -= texts
-
-    def _enqueue(self, request: _Request) -> None:
-        with self._condition:
-            if self._closed:
-                raise _closed_error()
-            line = self._queues.setdefault(request.model, [])
+            line = self._queues.setdefault(request.model.encoder, [])
             line.extend(request.items)
             line.sort()
             self._tokens += sum(item.length for item in request.items)
@@ -148,7 +114,7 @@ class Scheduler:
         while batch := self._next_batch():
             self._compute(batch)
 
-    def _next_batch(self) -> list[_Item]:
+    def _next_batch(self) -> list[QueuedText]:
         """Wait for the next batch; an empty one once the scheduler is closed."""
         with self._condition:
             self._condition.wait_for(lambda: self._closed or self._queues)
@@ -159,76 +125,76 @@ class Scheduler:
             self._round_robin.rotate(-1)
             return self._take_batch(anchor)
 
-    def _take_batch(self, anchor: _Item) -> list[_Item]:
-        model = anchor.request.model
-        line = self._queues[model]
+    def _take_batch(self, anchor: QueuedText) -> list[QueuedText]:
+        encoder = anchor.request.model.encoder
+        line = self._queues[encoder]
         start, stop = batch_window(
             line,
             bisect_left(line, anchor),
             lambda item: item.length,
-            token_budget(self._tokens, self._streams),
+            token_budget(self._tokens, self._streams, encoder.engine.kind),
         )
         batch = line[start:stop]
         del line[start:stop]
-        self._dequeue(model, batch)
+        self._dequeue(encoder, batch)
         now = perf_counter()
         for request in {item.request for item in batch if item.request.waited is None}:
             request.waited = now - request.entered
         return batch
 
-    def _dequeue(self, model: Model, dropped: Iterable[_Item]) -> None:
+    def _dequeue(self, encoder: TextEncoder, dropped: Iterable[QueuedText]) -> None:
         for item in dropped:
             item.request.dequeued[item.row] = 1
-            self._accepted -= 1
+            self._places.free(item.request.project_key)
             self._tokens -= item.length
-        # An empty queue must keep neither models nor requests alive.
-        if not self._queues[model]:
-            del self._queues[model]
+        # An empty queue must keep neither encoders nor requests alive.
+        if not self._queues[encoder]:
+            del self._queues[encoder]
         if not self._queues:
             self._round_robin.clear()
 
-    def _compute(self, batch: list[_Item]) -> None:
-        model = batch[0].request.model
+    def _compute(self, batch: list[QueuedText]) -> None:
+        engine = batch[0].request.model.encoder.engine
         try:
             began = perf_counter()
-            logits = forward(model.engine, [item.ids for item in batch], len(model.labels))
+            features = forward(engine, [item.ids for item in batch])
             metrics.observe_batch([item.length for item in batch], perf_counter() - began)
-            self._answer(batch, logits)
+            self._answer(batch, features)
         except Exception as error:  # noqa: BLE001  # any error of a library goes to the requests of this batch alone
             self._fail({item.request for item in batch}, _as_engine_error(error))
 
-    def _answer(self, batch: list[_Item], logits: Logits) -> None:
+    def _answer(self, batch: list[QueuedText], features: Features) -> None:
         with self._condition:
-            for item, row in zip(batch, logits, strict=True):
-                item.request.logits[item.row] = row
+            for item, row in zip(batch, features, strict=True):
+                item.request.features[item.row] = row
                 item.request.left -= 1
             done = {item.request for item in batch if item.request.left == 0}
         for request in done:
-            scores = request.model.scores(request.logits)
+            scores = request.model.scores(request.features)
             metrics.observe_queueing(request.waited or 0.0)
             if self._claim_answer(request):
                 request.future.set_result(scores)
 
-    def _fail(self, requests: set[_Request], error: Exception) -> None:
+    def _fail(self, requests: set[QueuedRequest], error: Exception) -> None:
         self._discard(requests)
         for request in requests:
             if self._claim_answer(request):
                 request.future.set_exception(error)
 
-    def _claim_answer(self, request: _Request) -> bool:
+    def _claim_answer(self, request: QueuedRequest) -> bool:
         """Return whether this call may resolve the future: two batches may fail, and it may be cancelled."""
         with self._condition:
             first, request.finished = not request.finished, True
         return first and request.future.set_running_or_notify_cancel()
 
-    def _discard(self, requests: set[_Request]) -> None:
+    def _discard(self, requests: set[QueuedRequest]) -> None:
         """Remove the queued texts of these requests."""
         with self._condition:
-            for model in {request.model for request in requests} & self._queues.keys():
-                line = self._queues[model]
+            for encoder in {request.model.encoder for request in requests} & self._queues.keys():
+                line = self._queues[encoder]
                 dropped = [item for item in line if item.request in requests]
                 line[:] = [item for item in line if item.request not in requests]
-                self._dequeue(model, dropped)
+                self._dequeue(encoder, dropped)
 
 
 def _closed_error() -> Overloaded:

@@ -1,13 +1,14 @@
-"""The torch engine, fp32 on CPUs and bf16 on a GPU: serves every architecture that transformers supports.
+"""The torch engine, fp32 on CPUs, bf16 or fp16 on a GPU: serves every architecture that transformers supports.
 
-Imported only when needed. Two layouts: a folder for AutoModelForSequenceClassification, and sentence-transformers', where
-transformers computes the encoder and `head` the rest.
+Imported only when needed. With a pooler the folder is an encoder, else a classifier for AutoModelForSequenceClassification, whose
+logits take the place of features.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from inspect import Parameter, signature
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +16,24 @@ import numpy as np
 import torch
 import transformers
 
-from services.core.errors import EngineError, UnknownFormat
+from services.core.errors import EngineError
 from services.core.redaction import safe_reason
-from services.engine.compute import Logits, TokenIds
-from services.engine.head import PooledHead, read_sentence_transformers
+from services.engine.compute import Features, TokenIds
+from services.engine.pooling import Pooler
 
-SEQUENCE_CLASSIFICATION = "sequence-classification"
-SENTENCE_TRANSFORMERS = "sentence-transformers"
 _SIMPLE = {"use_cache": False, "use_mamba_kernels": False}
 
 
 class TorchEngine:
-    """The fp32 model, in bf16 on `cuda`. `threads` None keeps torch's process-wide number of threads."""
+    """The fp32 model; on `cuda` in bf16, or in fp16 on GPUs before Ampere, which have no bf16. `threads` None keeps torch's process-wide number of threads."""
 
     kind = "torch-fp32"
 
     def __init__(
         self,
         folder: Path,
-        layout: str,
-        labels: int,
+        pooler: Pooler | None,
+        width: int,
         pad_id: int,
         threads: int | None = None,
         device: str = "cpu",
@@ -44,45 +43,43 @@ class TorchEngine:
         """`padded` False: padding would change the answers, so only texts of the same length share a batch."""
         if threads is not None:
             torch.set_num_threads(threads)
-        self.head: PooledHead | None = None
-        if layout == SENTENCE_TRANSFORMERS:
-            self.head = read_sentence_transformers(folder)
-        elif layout != SEQUENCE_CLASSIFICATION:
-            raise UnknownFormat(f"The layout {layout!r} is unknown to this release: upgrade Fitloop.")
-        auto = transformers.AutoModel if self.head else transformers.AutoModelForSequenceClassification
+        self.pooler = pooler
+        self.width = width
+        auto = transformers.AutoModel if pooler else transformers.AutoModelForSequenceClassification
         self.model: Any = load_pretrained(auto, folder, pad_id)
         self._pad_id = pad_id
         self._padded = padded
         self._device = find_device(device)
         if device == "cuda":
-            self.kind = "torch-bf16"
-            self.model = self.model.to(self._device, torch.bfloat16)
-        outputs = self.head.outputs if self.head else self.model.config.num_labels
-        if outputs != labels:
-            raise EngineError(f"The model has {outputs} outputs, and its manifest names {labels} labels.")
+            old = self._device.type == "cuda" and not has_bf16(self._device)
+            self.kind = "torch-fp16" if old else "torch-bf16"
+            self.model = self.model.to(self._device, torch.float16 if old else torch.bfloat16)
 
-    def forward(self, batch: Sequence[TokenIds]) -> Logits:
+    def forward(self, batch: Sequence[TokenIds]) -> Features:
         if self.model is None:
             raise EngineError("The model was closed.")
         if self._padded:
-            return self._logits(self.model, batch)
+            return self._features(self.model, batch)
         lengths = np.array([len(ids) for ids in batch])
         groups = [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
-        logits = [self._logits(self.model, [batch[row] for row in rows]) for rows in groups]
-        return np.asarray(np.concatenate(logits)[np.argsort(np.concatenate(groups))])
+        found = [self._features(self.model, [batch[row] for row in rows]) for rows in groups]
+        return np.asarray(np.concatenate(found)[np.argsort(np.concatenate(groups))])
 
-    def _logits(self, model: Any, batch: Sequence[TokenIds]) -> Logits:
-        ids, mask = (one.to(self._device) for one in pad_batch(batch, self._pad_id))
+    def _features(self, model: Any, batch: Sequence[TokenIds]) -> Features:
+        ids, mask = pad_batch(batch, self._pad_id, self._device)
         try:
             with torch.inference_mode():
-                output = forward(encoder_of(model) if self.head else model, ids, mask)
+                output = forward(encoder_of(model) if self.pooler else model, ids, mask)
         except Exception as error:  # architectures raise any kind of error
             raise EngineError(
                 f"torch could not compute a batch of {len(batch)} texts: {safe_reason(error)}"
             ) from error
-        if self.head is None:
+        if self.pooler is None:
             return np.asarray(output.logits.float().cpu().numpy(), dtype=np.float32)
-        return self.head.logits(output.last_hidden_state.float().cpu().numpy(), [len(ids) for ids in batch])
+        hidden, lengths = output.last_hidden_state.float(), [len(ids) for ids in batch]
+        if self._device.type == "cuda":
+            hidden, lengths = reduced(hidden, mask, self.pooler.mode, lengths)
+        return self.pooler.pool(hidden.cpu().numpy(), lengths)
 
     def close(self) -> None:
         self.model = None
@@ -102,15 +99,43 @@ def gpu_memory() -> int:
     return torch.cuda.memory_reserved()
 
 
-def pad_batch(batch: Sequence[TokenIds], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the ids padded on the right and the attention mask, both int64 (texts, longest)."""
-    longest = max(len(ids) for ids in batch)
-    ids = torch.full((len(batch), longest), pad_id, dtype=torch.long)
-    mask = torch.zeros((len(batch), longest), dtype=torch.long)
-    for row, tokens in enumerate(batch):
-        ids[row, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
-        mask[row, : len(tokens)] = 1
-    return ids, mask
+def has_bf16(device: torch.device) -> bool:
+    """Return whether this is a GPU with instructions for bf16: Ampere or newer."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def reduced(
+    hidden: torch.Tensor, mask: torch.Tensor, mode: str, lengths: list[int]
+) -> tuple[torch.Tensor, list[int]]:
+    """Pool the usual modes where the hidden states (texts, tokens, d) are, so that one vector of a text leaves the GPU.
+
+    The answer is hidden states and lengths again, of one token a text, which pooling leaves as they are.
+    """
+    if mode == "mean":
+        real = mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * real).sum(1, keepdim=True) / real.sum(1, keepdim=True), [1] * len(lengths)
+    if mode == "cls":
+        return hidden[:, :1], [1] * len(lengths)
+    return hidden, lengths
+
+
+def pad_batch(
+    batch: Sequence[TokenIds], pad_id: int, device: torch.device | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the ids padded on the right and the attention mask, both int64 (texts, longest), on `device`.
+
+    To a GPU they are copied from pinned memory while it still computes the batch before.
+    """
+    lengths = np.array([len(ids) for ids in batch])
+    mask = np.arange(lengths.max())[None, :] < lengths[:, None]
+    ids = np.full(mask.shape, pad_id, np.int64)
+    ids[mask] = np.fromiter(chain.from_iterable(batch), np.int64, int(lengths.sum()))
+    found = torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64))
+    if device is None or device.type != "cuda":
+        return found
+    return found[0].pin_memory().to(device, non_blocking=True), found[1].pin_memory().to(
+        device, non_blocking=True
+    )
 
 
 def encoder_of(model: Any) -> Any:

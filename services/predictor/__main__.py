@@ -13,7 +13,7 @@ from services.core.errors import FitloopError
 from services.core.settings import Settings
 from services.core.settings.training import available_cores
 
-_POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+_POOLS = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")
 
 
 def main() -> int:
@@ -34,6 +34,9 @@ def _limit_threads_to_cgroup() -> None:
     """Set thread pools to the container's CPU limit: libraries count the machine's cores and would be throttled."""
     for pool in _POOLS:
         os.environ.setdefault(pool, str(available_cores()))
+    os.environ.setdefault(
+        "OPENBLAS_NUM_THREADS", "1"
+    )  # the streams occupy all cores (services/engine/processor.py)
 
 
 if __name__ == "__main__":

@@ -1,49 +1,77 @@
-"""Refuse a version whose load crashed the process twice, so that the pod survives for the others.
+"""Refuse what crashed the process while it was loaded, so that the pod survives for the others.
 
 Before each load a file is written into a folder that outlives the container (an emptyDir of the pod), and removed after it.
-A restarted container that finds the file knows which version its predecessor was loading.
+A restarted container that finds the file knows what its predecessor was loading. A crash is blamed on the load only if nothing
+else could have caused it: no request was served, and memory was not scarce. After two others the load is delayed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from services.core.errors import EngineError
+from services.core.errors import EngineError, Overloaded
+from services.core.http.limits import memory_limit
+from services.engine.loading import EncoderKey
 
 MAX_CRASHES: Final = 2
+DELAY_SECONDS: Final = 600.0
+"""Between attempts at a load that may not be the cause of the crashes."""
 
 
-@dataclass(frozen=True, slots=True)
+class Crashes(NamedTuple):
+    """The crashes of one load so far."""
+
+    blamed: int = 0
+    """Nothing but the load could have been the cause."""
+    unclear: int = 0
+
+    @property
+    def is_refused(self) -> bool:
+        """Return whether the load is the cause."""
+        return self.blamed > 0 and self.blamed + self.unclear >= MAX_CRASHES
+
+
+@dataclass
 class CrashGuard:
-    """Counts the loads that crashed, by version."""
+    """Counts the loads that crashed."""
 
     folder: Path
-    _loading: dict[Path, int] = field(default_factory=dict)
+    is_serving: Callable[[], bool] = lambda: False
+    """Whether requests are answered during a load."""
+    clock: Callable[[], float] = time.time
+    _loading: dict[Path, Crashes] = field(default_factory=dict)
     """Loads in progress, and how many crashed before."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextlib.contextmanager
-    def guard(self, project_key: str, version: str) -> Iterator[None]:
-        """Guard a load. Raises EngineError if the version crashed the process twice, or a library is missing."""
-        path = self._path(project_key, version)
-        before = _read_count(path)
-        if before >= MAX_CRASHES:
-            raise EngineError(
-                f"Loading version {version} crashed the predictor {before} times: it may need more memory than the pod has."
+    def guard(self, key: EncoderKey, size: int) -> Iterator[None]:
+        """Guard a load of so many bytes. Raises EngineError if it crashed the process, or a library is missing.
+
+        Raises Overloaded if the process crashed twice during the load, and the cause is not known.
+        """
+        path = self._path(key)
+        before = _read(path)
+        if before.is_refused:
+            raise EngineError(f"Loading {key} crashed the predictor {sum(before)} times: train again.")
+        if before.unclear >= MAX_CRASHES and self.clock() < _changed_at(path) + DELAY_SECONDS:
+            raise Overloaded(
+                f"The predictor crashed {sum(before)} times while it loaded {key}, served requests or had little memory left: "
+                "if it was killed for its memory, raise the memory limit. The next attempt is in ten minutes."
             )
-        self._begin(path, before)
+        self._begin(path, before, size)
         try:
             yield
         except ModuleNotFoundError as error:
             raise EngineError(
-                f"Version {version} needs {error.name}, which this predictor's image lacks: use an image built with "
-                "WITH_TORCH=true."
+                f"The {key} needs {error.name}, which this predictor's image lacks: use an image built with WITH_TORCH=true."
             ) from error
         finally:
             with self._lock, contextlib.suppress(OSError):
@@ -54,26 +82,51 @@ class CrashGuard:
         """Reset the counts of loads in progress at shutdown: an interrupted load is no crash."""
         with self._lock:
             for path, before in self._loading.items():
-                _write_count(path, before)
+                _write(path, before)
 
-    def _begin(self, path: Path, before: int) -> None:
+    def _begin(self, path: Path, before: Crashes, size: int) -> None:
         with self._lock:
+            is_unclear = self._loading or self.is_serving() or is_scarce(size)
+            if is_unclear:
+                now = before._replace(unclear=before.unclear + 1)
+            else:
+                now = before._replace(blamed=before.blamed + 1)
             self._loading[path] = before
-            _write_count(path, before + 1)
+            _write(path, now)
 
-    def _path(self, project_key: str, version: str) -> Path:
-        name = hashlib.sha256(f"{project_key}/{version}".encode()).hexdigest()[:32]
+    def _path(self, key: EncoderKey) -> Path:
+        name = hashlib.sha256("/".join(key).encode()).hexdigest()[:32]
         return self.folder / f"loading-{name}"
 
 
-def _write_count(path: Path, count: int) -> None:
+def is_scarce(size: int) -> bool:
+    """Return whether loading so many bytes may exceed the memory limit; a load needs them twice for a moment."""
+    return _resident_bytes() + 2 * size > memory_limit()
+
+
+def _resident_bytes() -> int:
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):  # macOS
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _write(path: Path, crashes: Crashes) -> None:
     with contextlib.suppress(OSError):  # a full disk is reported by what needs it
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(str(count), encoding="ascii")
+        path.write_text(f"{crashes.blamed} {crashes.unclear}", encoding="ascii")
 
 
-def _read_count(path: Path) -> int:
+def _read(path: Path) -> Crashes:
     try:
-        return int(path.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return 0
+        return Crashes(*map(int, path.read_text(encoding="ascii").split()))
+    except (OSError, ValueError, TypeError):
+        return Crashes()
+
+
+def _changed_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

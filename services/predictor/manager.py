@@ -1,9 +1,9 @@
 """Keep the versions that the serving table names loaded, ahead of requests.
 
-One thread reads the table twice a second, another one loads. When a project gets a target, `reload` loads it beside the
-loaded versions; `rolling` leaves that to new pods, which load current and target before they are ready. A version that
-cannot be loaded is refused and reported; the other projects are served. Once ready, a process stays ready whatever happens
-to the bucket, and loads on demand what did not fit or was evicted.
+One thread reads the table twice a second, and when the leader asks for the state; another one loads, some versions at once. When a
+project gets a target, `reload` loads it beside the loaded versions; so does `rolling` if its encoder is in memory, and leaves others to
+new pods, which load current and target before they are ready. A version that cannot be loaded is refused and reported; the other
+projects are served. Once ready, a process stays ready whatever happens to the bucket, and loads on demand what did not fit or was evicted.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Literal
 
 import structlog
 
 from services.core.documents import FORMAT
-from services.core.domain import Serving
 from services.core.errors import (
     UNUSABLE_VERSION,
     FitloopError,
@@ -28,35 +28,24 @@ from services.core.retry import LogOnce
 from services.core.serving_table import ServingTableReader
 from services.core.telemetry.correlation import log_ids
 from services.core.telemetry.logs import safe_traceback
+from services.engine.cache import NoRoom
 from services.engine.compute import VersionKey
 from services.engine.inference import LocalInference
 from services.predictor import metrics
+from services.predictor.named import (
+    VersionsByProject,
+    currents,
+    named_versions,
+    reasons_by_project,
+    targets,
+)
 
 log = structlog.get_logger()
 READ_SECONDS: Final = 0.5
+_SPACING_SECONDS: Final = 0.05
+"""Between two reads of the table, however often the state is asked for."""
 _RETRY_SECONDS: Final = 60.0
 """Until a refused version, which may have been repaired, or an evicted one is loaded again."""
-VersionsByProject = dict[str, frozenset[str]]
-"""Versions by project key."""
-
-
-def named_versions(table: Serving) -> VersionsByProject:
-    """Return every version that the table names, as current, previous or target."""
-    return {
-        key: frozenset(filter(None, (served.current, served.previous, served.target)))
-        for key, served in table.projects.items()
-    }
-
-
-def targets(table: Serving) -> list[VersionKey]:
-    """Return the versions being rolled out."""
-    return [VersionKey(key, served.target) for key, served in table.projects.items() if served.target]
-
-
-def currents(table: Serving) -> list[VersionKey]:
-    """Return the current versions, the newest first."""
-    newest = sorted(table.projects.items(), key=lambda item: item[1].since, reverse=True)
-    return [VersionKey(key, served.current) for key, served in newest if served.current]
 
 
 @dataclass
@@ -77,19 +66,24 @@ class ModelManager:
     _named_last: VersionsByProject = field(default_factory=dict)
     _problem: LogOnce = field(default_factory=LogOnce)
     _read: threading.Event = field(default_factory=threading.Event)
+    _asked: threading.Event = field(default_factory=threading.Event)
+    _changed: threading.Event = field(default_factory=threading.Event)
+    """The table names other versions than before."""
     _stopped: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self) -> None:
         """Start reading and loading in threads."""
-        for name, step in (("table", self.read_table), ("loads", self.load_missing)):
-            thread = threading.Thread(target=self._loop, args=(step,), name=name, daemon=True)
+        loops = {"table": (self.read_table, self._asked), "loads": (self.load_missing, self._changed)}
+        for name, args in loops.items():
+            thread = threading.Thread(target=self._loop, args=args, name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
 
     def stop(self) -> None:
         """Start no further load."""
-        self._stopped.set()
+        for event in (self._stopped, self._asked, self._changed):
+            event.set()
         for thread in self._threads:
             thread.join(1)
 
@@ -103,6 +97,10 @@ class ModelManager:
         served = self.table.last.projects.get(project_key)
         return served.effective_version(time.time()) if served else None
 
+    def read_table_soon(self) -> None:
+        """Have the table read now: whoever asks for the state waits for a version. Never blocks."""
+        self._asked.set()
+
     def state(self) -> dict[str, Any]:
         """Return what the leader reads at /state, as JSON."""
         last = self.table.last
@@ -112,8 +110,9 @@ class ModelManager:
             "mode": self.mode,
             "ready": self.ready,
             "held": self._loaded_by_project(),
-            "refused": _by_project(self.refusals()),
-            "delayed": _by_project(dict(self._delayed)),
+            "encoders": self.inference.loaded_encoders(),
+            "refused": reasons_by_project(self.refusals()),
+            "delayed": reasons_by_project(dict(self._delayed)),
         }
 
     def refusals(self) -> dict[VersionKey, str]:
@@ -134,24 +133,26 @@ class ModelManager:
             if versions != before:
                 self._named_last[key] = before if versions else frozenset()
                 self._forget(key, before - versions)
-        self._named = now
+        is_changed, self._named = now != self._named, now
         self._read.set()
+        if is_changed:
+            self._changed.set()
 
     def load_missing(self) -> None:
-        """Load missing versions one after the other, and become ready once none is missing."""
+        """Load missing versions, and become ready once none is missing. Targets may evict what is not in use."""
         if not self._read.is_set():
             return
         table = self.table.last
         if not self.ready or self.mode == "reload":
-            for key in targets(table):
-                self._load_version(key)
-            for key in currents(table):
-                self._load_if_room(key)
+            self._load_all(targets(table), may_evict=True)
+            self._load_all(currents(table), may_evict=False)
+        else:
+            self._load_all(targets(table), may_evict=False, may_load=False)
         if not self.ready and self._settled.issuperset([*targets(table), *currents(table)]):
             self.ready = True
             log.info("predictor_ready", loaded=len(self.inference.loaded()), refused=len(self._refused))
 
-    def _loop(self, step: Callable[[], None]) -> None:
+    def _loop(self, step: Callable[[], None], due: threading.Event) -> None:
         while not self._stopped.is_set():
             try:
                 step()
@@ -163,7 +164,9 @@ class ModelManager:
             else:
                 if step == self.read_table and self._problem.resolved():
                     log.info("serving_table_readable")
-            self._stopped.wait(READ_SECONDS)
+            self._stopped.wait(_SPACING_SECONDS)
+            due.wait(READ_SECONDS)
+            due.clear()
 
     def _forget(self, project_key: str, versions: frozenset[str]) -> None:
         for version in versions:
@@ -179,34 +182,44 @@ class ModelManager:
             loaded.setdefault(project_key, []).append(version)
         return loaded
 
-    def _load_if_room(self, key: VersionKey) -> None:
-        """Load a current version if it fits without eviction; else requests load it on demand."""
-        if key in self._settled and key not in self._refused:
-            return
-        try:
-            has_room = self.inference.has_room(*key)
-        except FitloopError as error:
-            self._record_failure(key, error)
-            return
-        if has_room:
-            self._load_version(key)
-        else:
-            self._settled.add(key)
+    def _load_all(self, keys: list[VersionKey], *, may_evict: bool, may_load: bool = True) -> None:
+        """Load these versions in their order, so that the first ones get the memory. Heads, small reads that wait for the bucket, are read together before."""
+        now, loaded, again = self.clock(), set(self.inference.loaded()), may_evict or not may_load
+        self._settled |= loaded & set(keys)
+        due = [key for key in keys if key not in loaded and self._is_due(key, now, again=again)]
+        self.inference.read_heads(due)
+        prepare = partial(self.inference.prepare, may_evict=may_evict, may_load=may_load)
+        for key in due:
+            self._record(key, *self._prepare(key, prepare))
 
-    def _load_version(self, key: VersionKey) -> None:
-        now = self.clock()
-        if self._stopped.is_set() or key in self.inference.loaded() or now < self._retry_at.get(key, now):
-            return
+    def _is_due(self, key: VersionKey, now: float, *, again: bool) -> bool:
+        """Return whether to try now. A current version that was loaded, or did not fit, is left to requests."""
+        is_left_to_requests = not again and key in self._settled and key not in self._refused
+        return not is_left_to_requests and now >= self._retry_at.get(key, now)
+
+    def _prepare(
+        self, key: VersionKey, prepare: Callable[[str, str], None]
+    ) -> tuple[FitloopError | None, float]:
+        began = self.clock()
+        if self._stopped.is_set():
+            return Overloaded("This process is shutting down: try again in a moment."), 0.0
         try:
-            self.inference.prepare(*key)
+            prepare(*key)
         except FitloopError as error:
+            return error, self.clock() - began
+        return None, self.clock() - began
+
+    def _record(self, key: VersionKey, error: FitloopError | None, seconds: float) -> None:
+        if isinstance(error, NoRoom):
+            self._settled.add(key)
+        elif error:
             self._record_failure(key, error)
         else:
             self._refused.pop(key, None)
             self._delayed.pop(key, None)
             self._settle_until_retry(key)
-            metrics.count_load("loaded", self.clock() - now)
-            log.info("version_loaded", **log_ids(*key), seconds=round(self.clock() - now, 2))
+            metrics.count_load("loaded", seconds)
+            log.info("version_loaded", **log_ids(*key), seconds=round(seconds, 2))
         if key.version not in self._named.get(key.project_key, ()):  # it was withdrawn meanwhile
             self._forget(key.project_key, frozenset({key.version}))
 
@@ -231,10 +244,3 @@ class ModelManager:
             self._settled.add(key)  # it is loaded as soon as there is memory
         self._delayed[key] = reason
         metrics.count_load("failed")
-
-
-def _by_project(reasons: dict[VersionKey, str]) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
-    for (project_key, version), reason in reasons.items():
-        found.setdefault(project_key, {})[version] = reason
-    return found

@@ -18,6 +18,8 @@ from services.engine.compute import Scores
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 MODEL_PREFIX: Final = "p"
+THRESHOLDS: Final = "thresholds"
+"""A third tensor of the answer where a text may have several labels: the probability from which on each is chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +84,16 @@ def answer_v2(
     probabilities |= (
         {"parameters": {"binary_data_size": len(tail)}} if request.binary else {"data": rows.ravel()}
     )
+    outputs = [probabilities, labels]
+    if scores.thresholds is not None:
+        data = np.ascontiguousarray(scores.thresholds, dtype="<f4")
+        outputs.append({"name": THRESHOLDS, "datatype": "FP32", "shape": [len(data)], "data": data})
     answer = {
         "id": request.id,
         "model_name": model,
         "model_version": version,
         "parameters": {"version": version},
-        "outputs": [probabilities, labels],
+        "outputs": outputs,
     }
     head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
     if not request.binary:
@@ -96,10 +102,17 @@ def answer_v2(
 
 
 def answer_v1(version: str, request: ScoreRequest, scores: Scores) -> bytes:
-    """Return for each text its label, the label's probability, and the score that Label Studio sorts by."""
+    """Return for each text its label, the label's probability, and the score that Label Studio sorts by.
+
+    Where a text may have several labels: `labels`, and their mean probability.
+    """
     predictions = [
-        {"label": label, "probability": probability, "score": score}
-        for label, probability, score in (scores.best(row) for row in range(len(request.texts)))
+        {
+            **({"label": labels[0]} if scores.thresholds is None else {"labels": labels}),
+            "probability": probability,
+            "score": score,
+        }
+        for labels, probability, score in (scores.chosen(row) for row in range(len(request.texts)))
     ]
     return orjson.dumps({"predictions": predictions, "version": version})
 

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from services.core.errors import FitloopError, NotFound, StoreError
+from services.core.http.disconnect import while_connected
 from services.core.http.limits import (
     MEMORY_SHARE,
     BodyTooLarge,
@@ -98,7 +99,7 @@ class Routes:
         version = self.manager.effective_version(project_key_of(model) or "")
         if version is None:
             return _error_response(404, f"{model[:80]!r} is no model here.")
-        ready = (project_key_of(model), version) in self.inference.loaded()
+        ready = self.inference.is_loaded(project_key_of(model) or "", version)
         return JSONResponse({"name": model, "ready": ready, "version": version}, 200 if ready else 503)
 
     async def metadata(self, request: Request) -> Response:
@@ -157,7 +158,7 @@ class Routes:
             key, version = self._find_version(request.path_params["model"], parsed)
             tracing.annotate(span, texts=len(parsed.texts), **log_ids(key, version))
             structlog.contextvars.bind_contextvars(**log_ids(key, version))
-            scores = await self.inference.scores(key, version, parsed.texts)
+            scores = await self._scores(request, key, version, parsed)
             response = respond(request.path_params["model"], version, parsed, scores)
             outcome = "answered"
         except FitloopError as error:
@@ -174,6 +175,13 @@ class Routes:
         metrics.count_request(outcome, seconds)
         log.debug("request_answered", outcome=outcome, status=response.status_code, seconds=round(seconds, 4))
         return response
+
+    async def _scores(self, request: Request, key: str, version: str, parsed: ScoreRequest) -> Scores:
+        scoring = self.inference.scores(key, version, parsed.texts)
+        if self.inference.is_loaded(key, version):
+            return await scoring
+        # A load is for nobody once its clients have given up.
+        return await while_connected(request, scoring)
 
     def _find_version(self, model: str, parsed: ScoreRequest) -> tuple[str, str]:
         key = project_key_of(model)

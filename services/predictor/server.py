@@ -118,6 +118,7 @@ class ManagementServer:
         return False
 
     async def _state(self, _: Request) -> Response:
+        self.manager.read_table_soon()
         return JSONResponse(self.manager.state())
 
     async def _metrics(self, _: Request) -> Response:
@@ -144,6 +145,7 @@ def serve(settings: Settings) -> None:
     crashes = CrashGuard((settings.storage.cache_dir or Path(tempfile.gettempdir())) / "crashes")
     inference = LocalInference(Registry(store), settings.serving, crashes.guard)
     manager = ModelManager(inference, ServingTableReader(store), settings.rollout.mode)
+    crashes.is_serving = lambda: manager.ready
     management = ManagementServer(
         manager, settings.cluster.predictor_state_port, settings.cluster.predictor_port, settings.cluster
     )

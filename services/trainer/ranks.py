@@ -2,7 +2,8 @@
 
 torch's launcher starts them and lets them rendezvous; this adds what a Job needs: the exit code is that of the process that
 failed first (75, 64, 65 and 78 have a meaning; torchrun makes 1 of them all), SIGTERM is forwarded and the processes' last
-checkpoint waited for, and a pod that starts again after the run is done ends with 0. A single process becomes the trainer.
+checkpoint waited for, and a pod that starts again after the run is done ends with 0. A single process becomes the trainer, and
+so does pod 0's for a run of kind `embed`, for which the other pods have nothing to do.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from services.core.domain import RunState
+from services.core.domain import EMBED, RunState
 from services.core.errors import BadConfig, FitloopError, Preempted
 from services.core.runs import Runs
 from services.core.settings import Settings
@@ -63,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.execv(sys.executable, [sys.executable, *_TRAINER, *rest])  # noqa: S606 - our own program
         if is_done(run):
             return 0
+        if is_embed(run):
+            return embed_alone(topology, rest)
         return launch(topology, run, rest)
     except FitloopError as error:
         sys.stderr.write(f"{error}\n")
@@ -74,6 +77,20 @@ def is_done(run: str) -> bool:
     store, name = parse_run_url(run)
     status = Runs(store).status(name)
     return status is not None and status.state is RunState.DONE
+
+
+def is_embed(run: str) -> bool:
+    """Return whether the run computes features of unlabelled texts."""
+    store, name = parse_run_url(run)
+    request = Runs(store).request(name)
+    return request is not None and request.kind == EMBED
+
+
+def embed_alone(topology: Topology, arguments: Sequence[str]) -> int:
+    """Become the one process that computes features, in pod 0; the other pods have nothing to do."""
+    if topology.pod == 0:
+        os.execv(sys.executable, [sys.executable, *_TRAINER, *arguments])  # noqa: S606 - our own program
+    return 0
 
 
 def launch(topology: Topology, run: str, arguments: Sequence[str]) -> int:

@@ -116,6 +116,7 @@ def _is_of_leader(metric: str) -> bool:
             "fitloop_rollout",
             "fitloop_version",
             "fitloop_agreement",
+            "fitloop_estimate",
             "fitloop_gate",
         )
     )

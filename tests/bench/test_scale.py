@@ -63,7 +63,7 @@ def test_the_plot_names_its_goals(whole: Result) -> None:
 
 
 def test_the_page_keeps_the_text_around_the_figures(whole: Result) -> None:
-    page = with_figures("before\n<!-- figures -->\nold\n<!-- /figures -->\nafter\n", whole)
+    page = with_figures("before\n<!-- figures -->\nEarlier figures.\n<!-- /figures -->\nafter\n", whole)
     assert page.startswith("before\n<!-- figures -->\n")
     assert page.endswith("<!-- /figures -->\nafter\n")
-    assert "old" not in page
+    assert "Earlier figures." not in page

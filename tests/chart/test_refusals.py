@@ -44,7 +44,7 @@ GPU = {"predictor": {"device": "cuda"}}
         ),
         ({"store": {"timeoutSeconds": 6}}, "store.timeoutSeconds is 6"),
         ({"store": {"timeoutSeconds": "7.5"}}, "set it below 6"),
-        ({"rollout": {"flipSeconds": 0.5}}, "rollout.flipSeconds is 0.5"),
+        ({"rollout": {"flipSeconds": 0.4}}, "rollout.flipSeconds is 0.4"),
         (
             {"training": {"budgetSeconds": 481}, "trainer": {"activeDeadlineSeconds": 600}},
             "gives a run only 480 s: lower the first, or set the second to at least 601",
@@ -120,7 +120,7 @@ def test_an_impossible_combination_is_refused(values: dict[str, Any], sentence: 
 @pytest.mark.parametrize(
     "values",
     [
-        {"store": {"timeoutSeconds": 5.9}, "rollout": {"flipSeconds": 1}},
+        {"store": {"timeoutSeconds": 5.9}, "rollout": {"flipSeconds": 0.5}},
         {"training": {"budgetSeconds": 480}, "trainer": {"activeDeadlineSeconds": 600}},
         {"trainer": {"activeDeadlineSeconds": 180}},
         {"ingress": {"enabled": False, "timeoutSeconds": 1}},

@@ -76,6 +76,13 @@ def test_status_names_uncounted_labels_once(terminal: Terminal) -> None:
 
 
 @respx.mock
+def test_status_ends_with_the_forecast(terminal: Terminal) -> None:
+    words = "Twice as many labels (600): about +2 to +5 points."
+    respx.get(f"{URL}/api/projects/5").respond(json={**PROJECT, "forecast_in_words": words})
+    assert words.rstrip(".") in " ".join(terminal.run("status", "5")[1].split())
+
+
+@respx.mock
 def test_status_without_projects_says_how_to_connect_one(terminal: Terminal) -> None:
     respx.get(f"{URL}/api/projects").respond(json={"projects": []})
     assert terminal.run("status")[1] == (
@@ -109,6 +116,37 @@ def test_versions_prints_a_table(terminal: Terminal) -> None:
     ):
         assert cell in out
     assert json.loads(terminal.run("versions", "5", "--json")[1]) == PROJECT["versions"]
+
+
+@respx.mock
+def test_versions_show_their_encoders(terminal: Terminal) -> None:
+    head = {"base_model": "minilm", "encoder": "ab" * 32, "engine": "ct2-int8"}
+    broken = {**head, "encoder_problem": "encoder abab is not in the bucket"}
+    rows = [{**PROJECT["versions"][1], **one} for one in (head, broken)]
+    respx.get(f"{URL}/api/projects/5").respond(json={**PROJECT, "versions": rows})
+    out = terminal.run("versions", "5")[1]
+    assert out.splitlines()[1].split()[-4:] == ["minilm", "abababababab", "ct2-int8", "-"]
+    assert "Cannot be loaded: encoder abab is not in the bucket." in out
+
+
+@respx.mock
+def test_encoders_are_listed(terminal: Terminal) -> None:
+    row = {
+        "digest": "ab" * 32,
+        "base_model": "minilm",
+        "engine": "ct2-int8",
+        "size": 115_400_000,
+        "needed": 2,
+    }
+    row |= {"versions": ["5-1/a", "5-1/b"], "problem": "", "engine_reason": "equal on 500 texts", "why": ""}
+    broken = {**row, "digest": "cd" * 32, "problem": "encoder cdcd is not in the bucket"}
+    route = respx.get(f"{URL}/api/encoders").respond(json={"encoders": [row, broken]})
+    out = terminal.run("encoders")[1].splitlines()
+    assert out[1].split()[:5] == ["abababababab", "minilm", "ct2-int8", "115.4", "2"]
+    assert out[2].endswith("encoder cdcd is not in the bucket (needed by 5-1/a, 5-1/b)")
+    assert json.loads(terminal.run("encoders", "--json")[1]) == [row, broken]
+    route.respond(json={"encoders": []})
+    assert "There is no encoder yet" in terminal.run("encoders")[1]
 
 
 @respx.mock

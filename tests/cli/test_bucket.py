@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from services.core.encoders import Encoders
+from services.core.settings import Settings
 from services.core.store.files import FileStore
+from services.trainer.data.base_encoder import find_alias
+from tests.support.base_models import build_tiny_base
+from tests.support.buckets import ENDPOINT, KEY, SECRET, build_s3_store, needs_s3, temporary_bucket
 from tests.support.terminal import Terminal
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors", "1_Pooling/config.json")
@@ -90,3 +95,26 @@ def test_push_needs_a_bucket_and_a_name(
     for name in FILES[:3]:
         shutil.copy(folder / name, odd)
     assert "has no usable name: pass --to s3://bucket/prefix/." in terminal.run("models", "push", "./--")[2]
+
+
+@needs_s3
+def test_push_makes_the_encoder_of_the_first_run(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = build_tiny_base(tmp_path / "tiny")
+    with temporary_bucket() as name:
+        settings = {
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "FITLOOP_S3_ENDPOINT": ENDPOINT,
+        }
+        settings |= {"FITLOOP_STORE": f"s3://{name}/", "FITLOOP_CACHE_DIR": str(tmp_path / "cache")}
+        for variable, value in settings.items():
+            monkeypatch.setenv(variable, value)
+        code, out, err = terminal.run("models", "push", str(base))
+        assert (code, out) == (0, f"BASELINE_MODEL_NAME=s3://{name}/base-models/tiny/\n")
+        store = build_s3_store(f"s3://{name}/", tmp_path / "other")
+        alias = find_alias(store, f"s3://{name}/base-models/tiny/", Settings.load().training.max_length)
+        assert alias
+        assert f"encoder {alias.digest[:12]}, ct2-int8: int8 was compared with fp32" in err
+        assert Encoders(store).exists(alias.digest)

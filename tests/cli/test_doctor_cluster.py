@@ -292,6 +292,21 @@ class TestStorage:
         monkeypatch.setattr(FileStore, "write", refused)
         assert storage.writable(known).message == "No right to write."
 
+    def test_a_policy_without_encoders_is_reported(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write = FileStore.write
+
+        def without_encoders(store: FileStore, key: str, data: bytes) -> None:
+            if key.startswith("encoders/"):
+                raise StoreRefused(f"No right to write {key.partition('/')[0]}/.")
+            write(store, key, data)
+
+        monkeypatch.setattr(FileStore, "write", without_encoders)
+        found = storage.writable(build_context(tmp_path))
+        assert (found.verdict, found.message) == (Verdict.FAIL, "No right to write encoders/.")
+        assert "below projects/, runs/ and encoders/" in found.advice
+
     def test_a_laptop_skips_a_store_it_cannot_reach(self, tmp_path: Path) -> None:
         def at(endpoint: str, key: str = "", store: str = "s3://b/x/") -> Finding | None:
             secret = SecretStr(key)

@@ -24,8 +24,12 @@ REPORT: dict[str, Any] = {
         {"project": "5-1", "title": "Support", "versions": 3_000_000, "runs": 40_000, "orphaned": "", "leftovers": LEFTOVERS},
         {"project": "7-1", "title": "", "versions": 0, "runs": 0, "orphaned": "its project.json is missing", "leftovers": []},
     ],
-    "deleted": 1,
-    "freed": 200_000,
+    "encoders": [
+        {"name": "encoder aa (bge)", "why": "no version has needed it for a day", "size": 90_000_000, "kept": ""},
+        {"name": "encoder bb (e5)", "why": "", "size": 90_000_000, "kept": "it is deleted in 4 h"},
+    ],
+    "deleted": 2,
+    "freed": 90_200_000,
     "left_off": 0,
     "problem": "",
 }  # fmt: skip
@@ -54,7 +58,10 @@ def test_the_report_is_printed(terminal: Terminal) -> None:
         "  kept: version v-2, 0.1 MB: it is served by now",
         "project 7-1 '': versions 0.0 MB, runs 0.0 MB",
         "  kept: its project.json is missing. Delete projects/7-1/ by hand if it is no longer needed.",
-        "0.2 MB freed.",
+        "encoders:",
+        "  deleted: encoder aa (bge), 90.0 MB (no version has needed it for a day)",
+        "  kept: encoder bb (e5), 90.0 MB: it is deleted in 4 h",
+        "90.2 MB freed.",
     ]
 
 

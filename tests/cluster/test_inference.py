@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import re
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,7 @@ import orjson
 import pytest
 
 from services.cluster.inference import CONNECTION_MAX_AGE, MAX_ANSWER_BYTES, RemoteInference
+from services.cluster.shares import MAX_WAITING, PLACES
 from services.core.errors import EngineError, NotFound, Overloaded
 from services.core.settings import ClusterSettings
 from services.core.telemetry.correlation import SAFE_ERROR_HEADER
@@ -259,3 +262,79 @@ async def test_cancelling_a_request_cancels_it_downstream(inference: Make) -> No
     await asyncio.sleep(0.1)
     asked.cancel()
     await asyncio.wait_for(cancelled.wait(), 5)
+
+
+class SlowServer:
+    """A server that answers requests for project 6-1 only; those of project 5-1 hang, each on a connection."""
+
+    def __init__(self) -> None:
+        self.hanging = 0
+        self.is_full = asyncio.Event()
+        self.released = asyncio.Event()
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                length = int(re.search(r"content-length: (\d+)", head, re.IGNORECASE)[1])  # type: ignore[index]  # httpx sends it
+                request = httpx.Request("POST", "http://x", content=await reader.readexactly(length))
+                if "/p5-1/" in head:
+                    self.hanging += 1
+                    if self.hanging == PLACES // 2:
+                        self.is_full.set()
+                    await self.released.wait()
+                answer = answer_correctly(request)
+                fields = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
+                writer.write(f"HTTP/1.1 200 OK\r\n{fields}\r\n".encode() + answer.content)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for writer in self._writers:
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
+
+
+async def test_project_with_slow_answers_delays_no_other(
+    inference: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = SlowServer()
+    server = await asyncio.start_server(slow.serve, "127.0.0.1", 0, backlog=512)
+    host, port = server.sockets[0].getsockname()[:2]
+    asked = inference(predictor_url=f"http://{host}:{port}", predict_timeout_seconds=60.0)
+    monkeypatch.setattr(asked._shares, "wait_seconds", 60.0)
+    requests = [asyncio.create_task(asked.scores("5-1", "v-1", ["a"])) for _ in range(250)]
+    try:
+        async with asyncio.timeout(30):
+            await slow.is_full.wait()
+            assert (await asked.scores("6-1", "v-1", ["a"])).labels == ("A", "B")
+            done = await asyncio.gather(*(asked.scores("6-1", "v-1", ["a"]) for _ in range(20)))
+            assert len(done) == 20
+        assert slow.hanging == PLACES // 2
+        refused = [task for task in requests if task.done() and task.exception()]
+        assert len(refused) == 250 - PLACES // 2 - MAX_WAITING
+        assert all(isinstance(task.exception(), Overloaded) for task in refused)
+    finally:
+        slow.released.set()
+        await asyncio.gather(*requests, return_exceptions=True)
+        server.close()
+        await slow.close()
+    assert sum(task.exception() is None for task in requests) == PLACES // 2 + MAX_WAITING
+
+
+async def test_thresholds_of_several_labels_are_read(inference: Make) -> None:
+    thresholds = np.array([0.5, 0.25], np.float32)
+
+    def answer(request: httpx.Request, numbers: Any = thresholds) -> httpx.Response:
+        scores = Scores(SCORES.labels, SCORES.probabilities, numbers)
+        body, headers = answer_v2("p5-1", "v-1", parse_v2(request.content), scores)
+        return httpx.Response(200, content=body, headers=headers)
+
+    found = await inference(FakePredictor(answer)).scores("5-1", "v-1", ["a"])
+    assert found.thresholds is not None
+    assert found.thresholds.tolist() == [0.5, 0.25]
+    assert (await inference(FakePredictor()).scores("5-1", "v-1", ["a"])).thresholds is None
+    broken = FakePredictor(lambda request: answer(request, thresholds[:1]))
+    with pytest.raises(EngineError, match="1 thresholds for 2 labels"):
+        await inference(broken).scores("5-1", "v-1", ["a"])

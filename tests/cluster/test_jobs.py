@@ -18,6 +18,7 @@ from services.core.store.files import FileStore
 from tests.support.api_server import FakeApiServer, serve_api
 from tests.support.jobs import CREATED, MANIFEST, build_job, build_pod
 from tests.support.waiting import eventually
+from tests.support.workers import InlineWorkers
 
 REQUEST = RunRequest("1-1", "1-x", 1, "asked for", Parameters(), 0.0)
 NAME = "fitloop-1-1"
@@ -43,12 +44,24 @@ class BuildLauncher:
     def __init__(self, api: FakeApiServer, runs: Runs) -> None:
         self.api, self.runs = api, runs
         self.made: list[JobLauncher] = []
+        self.changed: list[str] = []
+        self.workers = InlineWorkers()
+        self.is_leading = True
 
     def __call__(self, *, start: bool = True) -> JobLauncher:
         kube = self.api.kube()
         events = EventRecorder(kube, "deployment/fitloop-serving", "test")
         made = JobLauncher(
-            kube, self.runs.store, MANIFEST, "fitloop", "fitloop", lambda: None, events, lambda: CREATED + 10
+            kube,
+            self.runs.store,
+            MANIFEST,
+            "fitloop",
+            "fitloop",
+            self.changed.append,
+            events,
+            self.workers,
+            lambda: CREATED + 10,
+            lambda: self.is_leading,
         )
         self.made.append(made)
         if start:
@@ -318,3 +331,56 @@ def test_events_never_block_observe(api: FakeApiServer, make: BuildLauncher) -> 
     eventually(lambda: api.list_objects("events"))
     (event,) = copy.deepcopy(api.list_objects("events"))
     assert event["reason"] == "RolloutBlocked"
+
+
+def test_api_that_hangs_delays_no_call(api: FakeApiServer, make: BuildLauncher, runs: Runs) -> None:
+    launcher = make()
+    make.workers.held = {"create", "delete", "pods", "find"}
+    for _ in range(3):
+        launcher.launch(REQUEST)
+    assert make.workers.submitted == [("create", "1-1")]
+    assert launcher.observe("1-1") is None
+    make.workers.release()
+    assert api.count_requests("POST", "jobs") == 1
+    make.workers.held = {"create", "delete", "pods", "find"}
+    api.put("pods", build_pod("p", "Succeeded", started=CREATED + 1, ended=CREATED + 3, code=0))
+    launcher.jobs.put(build_job(NAME, ("Complete", "")))
+    assert outcome(launcher) is None, "its exit codes are being asked for"
+    make.workers.release()
+    assert outcome(launcher) is RunState.DONE
+    assert runs.launch_state("1-1") == launcher.observe("1-1")
+
+
+def test_job_created_after_its_run_was_cancelled_is_deleted(api: FakeApiServer, make: BuildLauncher) -> None:
+    launcher = make()
+    make.workers.held = {"create"}
+    launcher.launch(REQUEST)
+    launcher.cancel("1-1")
+    make.workers.release()
+    assert api.count_requests("POST", "jobs") == 1
+    assert api.list_objects("jobs") == []
+    assert outcome(launcher) is RunState.CANCELLED
+
+
+def test_no_job_is_created_after_the_lead_was_lost(api: FakeApiServer, make: BuildLauncher) -> None:
+    make.is_leading = False
+    launcher = make()
+    launcher.launch(REQUEST)
+    assert api.list_objects("jobs") == []
+    make.is_leading = True
+    launcher.launch(REQUEST)
+    assert len(api.list_objects("jobs")) == 1
+
+
+def test_changes_name_active_runs_only(api: FakeApiServer, make: BuildLauncher) -> None:
+    launcher = make()
+    launcher.launch(REQUEST)
+    make.changed.clear()
+    api.put("pods", build_pod("p", started=CREATED + 1))
+    eventually(lambda: "1-1" in make.changed)
+    launcher.cancel("1-1")
+    eventually(lambda: launcher.jobs.get(NAME) is None)
+    make.changed.clear()
+    api.remove("pods", "p")
+    eventually(lambda: not launcher.pods.all())
+    assert make.changed == []

@@ -21,6 +21,7 @@ from services.core.runs import Runs
 from services.core.store.files import FileStore
 from tests.support.cluster import MARKS, Namespace, build_manifest, temporary_namespace
 from tests.support.waiting import eventually
+from tests.support.workers import InlineWorkers
 
 pytestmark = [pytest.mark.slow, *MARKS]
 REQUEST = RunRequest("1-1", "1-x", 1, "asked for", Parameters(), 0.0)
@@ -50,7 +51,9 @@ def make(namespace: Namespace, tmp_path: Path) -> Iterator[Make]:
         kube = kube or namespace.kube
         events = EventRecorder(kube, "deployment/none", "test")
         events.start()
-        made.append(JobLauncher(kube, store, template, release, "fitloop", lambda: None, events))
+        made.append(
+            JobLauncher(kube, store, template, release, "fitloop", lambda _: None, events, InlineWorkers())
+        )
         made[-1].start()
         assert made[-1].jobs.listed.wait(30)
         return made[-1]

@@ -149,6 +149,7 @@ def test_pod_status_combines_api_and_pod_state() -> None:
         "held": {"5-1": ["v-1", "v-2"]},
         "refused": {"5-1": {"v-3": "broken"}},
         "delayed": {"6-1": {"w-1": "slow"}},
+        "encoders": ["e"],
     }
     found = pod_of({"metadata": meta, "status": ready}, state)
     assert found == PredictorPod(
@@ -159,7 +160,9 @@ def test_pod_status_combines_api_and_pod_state() -> None:
         {VersionKey("5-1", "v-3"): "broken"},
         {VersionKey("6-1", "w-1"): "slow"},
         True,
+        encoders=frozenset({"e"}),
     )
+    assert pod_of({"metadata": meta, "status": ready}, {"held": {}}).encoders is None, "an earlier release"
     silent = pod_of({"metadata": {"name": "p-1"}, "status": ready}, None)
     assert (silent.ready, silent.responds, silent.loaded) == (True, False, frozenset())
 

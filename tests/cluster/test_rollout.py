@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from services.adapter.ports import RolloutStatus
 from services.cluster.client import ClusterError, Document
 from services.cluster.pods import PredictorPod
+from services.cluster.rolling_update import loads_in_place
 from services.cluster.rollout import ClusterRollout
 from services.cluster.workload import PredictorWorkload
 from services.core.errors import EngineError
@@ -120,7 +121,7 @@ def test_update_loads_the_version_in_all_pods(kind: str) -> None:
     assert 12 <= world.now - began <= 15
     assert len(world.patches) == 1
     assert [reason for reason, _ in world.recorded] == ["RolloutStarted", "VersionHeld"]
-    assert rollout.flip_seconds == 1.0
+    assert rollout.flip_seconds == 0.5
 
 
 def test_no_update_where_all_pods_have_the_version() -> None:
@@ -402,3 +403,173 @@ def test_finished_update_serves_all_waiting_versions() -> None:
         world.now += 1
     assert done == sorted(world.targets)
     assert len(world.patches) == 1
+
+
+def test_annotation_that_hangs_delays_no_call_and_is_sent_once() -> None:
+    world = RolloutWorld()
+    rollout, key = world.rollout(), VersionKey("1-x", "v")
+    world.workers.held = {"annotate"}
+    world.targets.add(key)
+    for _ in range(5):
+        assert not rollout.advance(*key, world.now).done
+        rollout.poll(world.now)
+        world.now += 1
+    assert world.patches == []
+    assert world.workers.submitted.count("annotate") == 1
+    world.workers.release()
+    assert world.until_done(rollout, key, 60.0).done
+    assert len(world.patches) == 1
+
+
+def test_annotation_is_not_changed_after_the_lead_was_lost() -> None:
+    world = RolloutWorld()
+    rollout, key = world.rollout(), VersionKey("1-x", "v")
+    rollout.annotation.is_leading = lambda: False
+    with pytest.raises(ClusterError, match="leads no more"):
+        rollout.advance(*key, world.now)
+    assert (world.patches, rollout.plan and rollout.plan.update) == ([], None)
+
+
+ENCODER = "e" * 64
+
+
+@dataclass
+class HeadRolloutWorld(RolloutWorld):
+    """Ready pods that hold the encoder load its versions after `load_seconds`, whatever the mode."""
+
+    load_seconds: float = 1.0
+    silent: set[str] = field(default_factory=set)
+    """Names of pods that do not answer."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.pods_now = [replace(pod, encoders=frozenset({ENCODER})) for pod in self.pods_now]
+        self.wanted_at = self.now
+
+    def read(self) -> list[PredictorPod]:
+        found = super().read()
+        if self.now >= self.wanted_at + self.load_seconds:
+            found = [
+                replace(pod, loaded=frozenset(self.targets)) if ENCODER in (pod.encoders or ()) else pod
+                for pod in found
+            ]
+        self.pods_now = found
+        return [
+            replace(pod, responds=False, loaded=frozenset(), encoders=None)
+            if pod.name in self.silent
+            else pod
+            for pod in found
+        ]
+
+    def until(self, rollout: ClusterRollout, seconds: float, encoder: str = ENCODER) -> RolloutStatus:
+        """Advance V2 every second."""
+        self.targets.add(V2)
+        end = self.now + seconds
+        while not (status := rollout.advance(*V2, self.now, encoder)).done and self.now < end:
+            self.now += 1
+        return status
+
+
+@pytest.mark.parametrize("mode", ["rolling", "reload"])
+def test_head_is_loaded_by_running_pods_in_each_mode(mode: Literal["rolling", "reload"]) -> None:
+    world = HeadRolloutWorld(mode=mode)
+    began = world.now
+    assert world.until(world.rollout(), 10).done
+    assert (world.now - began, world.patches) == (1.0, [])
+    assert [reason for reason, _ in world.recorded] == ["VersionHeld"]
+
+
+@pytest.mark.parametrize("encoder", ["", "f" * 64])
+def test_whole_model_and_new_encoder_follow_the_mode(encoder: str) -> None:
+    world = HeadRolloutWorld(load_seconds=1e9)
+    assert world.until(world.rollout(), 60, encoder).done
+    assert len(world.patches) == 1
+
+
+@pytest.mark.parametrize("encoders", [None, frozenset[str]()])
+def test_one_pod_without_the_encoder_requires_an_update(encoders: frozenset[str] | None) -> None:
+    """None: a predictor of an earlier release, which does not say."""
+    world = HeadRolloutWorld()
+    world.pods_now[1] = replace(world.pods_now[1], encoders=encoders)
+    assert world.until(world.rollout(), 60).done
+    assert len(world.patches) == 1
+
+
+def test_silent_pod_is_waited_for_and_not_replaced() -> None:
+    world = HeadRolloutWorld(silent={"old-1"})
+    rollout = world.rollout()
+    status = world.until(rollout, 30)
+    assert status.reason == "1 of 2 predictors have loaded it (old-1 does not answer)"
+    assert world.patches == []
+    world.silent.clear()
+    assert world.until(rollout, 5).done
+    assert world.patches == []
+
+
+def test_silent_pods_alone_follow_the_mode() -> None:
+    world = HeadRolloutWorld(silent={"old-0", "old-1"})
+    world.until(world.rollout(), 1)
+    assert len(world.patches) == 1
+
+
+def test_head_that_is_not_loaded_in_time_follows_the_mode() -> None:
+    world = HeadRolloutWorld(load_seconds=1e9)
+    rollout, began = world.rollout(), world.now
+    world.until(rollout, 599)
+    assert world.patches == []
+    assert world.until(rollout, 60).done
+    assert 600 <= world.patches[0][0] - began <= 602
+
+
+def test_head_refused_by_one_pod_is_withdrawn() -> None:
+    world = HeadRolloutWorld()
+    world.pods_now[0] = replace(world.pods_now[0], refused={V2: "its sha256 differs"})
+    with pytest.raises(EngineError, match="its sha256 differs"):
+        world.until(world.rollout(), 10)
+    assert world.patches == []
+
+
+def test_pod_that_becomes_ready_meanwhile_must_load_it_too() -> None:
+    world = HeadRolloutWorld(load_seconds=3.0)
+    rollout = world.rollout()
+    world.until(rollout, 1)
+    joined = PredictorPod("joined", True, responds=True, encoders=frozenset({ENCODER}))
+    world.pods_now.append(joined)
+    world.load_seconds = 1e9
+    world.pods_now[:2] = [replace(pod, loaded=frozenset({V2})) for pod in world.pods_now[:2]]
+    world.now += 1
+    assert rollout.advance(*V2, world.now, ENCODER).reason == "2 of 3 predictors have loaded it"
+    world.load_seconds = 0.0
+    world.now += 1
+    assert rollout.advance(*V2, world.now, ENCODER).done
+    assert world.patches == []
+
+
+def test_head_does_not_wait_for_the_update_of_another_version() -> None:
+    world = HeadRolloutWorld(waits="no node has room for it")
+    rollout = world.rollout()
+    rollout.advance(*OTHER, world.now)
+    world.now += 1
+    assert not rollout.advance(*OTHER, world.now).done
+    assert len(world.patches) == 1
+    assert world.until(rollout, 5).done
+    assert len(world.patches) == 1
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.booleans(), st.none() | st.frozensets(st.sampled_from(["e", "f"]))),
+        max_size=4,
+    ),
+    st.sampled_from(["", "e"]),
+)
+def test_update_is_spared_only_if_no_answering_pod_lacks_the_encoder(
+    given_pods: list[tuple[bool, bool, frozenset[str] | None]], encoder: str
+) -> None:
+    pods = [
+        PredictorPod(f"pod-{number}", ready, responds=responds, encoders=encoders)
+        for number, (ready, responds, encoders) in enumerate(given_pods)
+    ]
+    answering = [pod for pod in pods if pod.ready and pod.responds]
+    holds = [pod.encoders is not None and encoder in pod.encoders for pod in answering]
+    assert loads_in_place(pods, encoder) == (encoder != "" and bool(answering) and all(holds))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -19,6 +20,7 @@ from services.core.store.files import FileStore
 from services.embedded.launcher import ChildLauncher
 from tests.support.cluster import Namespace, build_manifest, needs_cluster, temporary_namespace
 from tests.support.waiting import eventually
+from tests.support.workers import InlineWorkers
 
 SCRIPT = Path(__file__).with_name("trainer_script.py")
 Make = Callable[[], Launcher]
@@ -154,7 +156,7 @@ class TestChildLauncher(LauncherContract):
                 ChildLauncher(
                     store,
                     tmp_path / "data" / "locks",
-                    lambda: None,
+                    lambda _: None,
                     program=str(SCRIPT),
                     delays=(0.0, 0.0, 0.0),
                     cancel_seconds=0.5,
@@ -250,7 +252,7 @@ class ScriptedJobLauncher(JobLauncher):
     """Its trainers behave as their requests' causes say."""
 
     def launch(self, request: RunRequest) -> None:
-        self.template = build_manifest(request.cause)
+        self.requests = replace(self.requests, template=build_manifest(request.cause))
         super().launch(request)
 
 
@@ -266,7 +268,9 @@ class TestJobLauncher(LauncherContract):
         def make() -> Launcher:
             kube = namespace.kube
             events = EventRecorder(kube, "deployment/none", "test")
-            made.append(ScriptedJobLauncher(kube, store, {}, release, "none", lambda: None, events))
+            made.append(
+                ScriptedJobLauncher(kube, store, {}, release, "none", lambda _: None, events, InlineWorkers())
+            )
             made[-1].start()
             assert made[-1].jobs.listed.wait(30)
             return made[-1]

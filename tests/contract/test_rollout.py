@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from services.cluster.pods import GENERATION, PredictorPods
 from services.cluster.rollout import ClusterRollout
 from services.cluster.workload import PredictorWorkload
 from services.core.domain import Artefact, Served
+from services.core.encoders import Encoders
 from services.core.errors import UNUSABLE_VERSION
 from services.core.registry import Registry
 from services.core.serving_table import ServingTableReader
@@ -27,6 +29,7 @@ from services.engine.inference import LocalInference
 from services.predictor.manager import ModelManager
 from services.predictor.server import ManagementServer
 from tests.support.api_server import FakeApiServer, serve_api
+from tests.support.encoders import build_tiny_encoder, publish_head
 from tests.support.versions import (
     KEY,
     build_tiny_version,
@@ -178,5 +181,21 @@ class TestClusterRollout(RolloutContract):
             workload = PredictorWorkload(kube, "deployment/serving")
             workers = ThreadWorkers(1, "predictors", lambda: None)
             self.rollout = ClusterRollout(workload, predictors, settings, events, workers)
+            self.pods = pods
             yield
             pods.close()
+
+    def test_second_head_of_an_encoder_restarts_no_pod(self, tmp_path: Path) -> None:
+        encoder = Encoders(self.registry.store).publish(
+            tmp_path / "encoder", build_tiny_encoder(tmp_path / "encoder", int8=False)
+        )
+        for version in ("h-1", "h-2"):
+            publish_head(self.registry, encoder.digest, version, KEY)
+        write_serving_table(self.registry, {KEY: Served("v-1", target="h-1")})
+        assert self._advance("h-1").done
+        manager = self.pods.manager
+        write_serving_table(self.registry, {KEY: Served("h-1", target="h-2")})
+        advance = partial(self.rollout.advance, KEY, "h-2", time.time(), encoder.digest)
+        assert self._until_done(advance).done
+        assert self.pods.manager is manager, "the same process"
+        assert {"h-1", "h-2"} <= set(manager.state()["held"][KEY])

@@ -26,7 +26,7 @@ from services.core.domain import (
     Serving,
 )
 from services.core.errors import StoreError, UnknownFormat
-from services.core.inbox import ChangeNotice
+from services.core.notices import ChangeNotice
 from tests.support.manifests import build_manifest
 
 T = TypeVar("T")

@@ -15,7 +15,8 @@ from structlog.testing import capture_logs
 
 from services.core.domain import Action, Command
 from services.core.errors import StoreUnreachable
-from services.core.inbox import ChangeNotice, Inbox, InboxContents, command_id, merge_notices
+from services.core.inbox import Inbox, InboxContents, command_id
+from services.core.notices import ChangeNotice, merge_notices
 from services.core.store import Entry
 from services.core.store.files import FileStore
 
@@ -98,7 +99,7 @@ def test_notices_of_all_replicas_are_merged_by_project(tmp_path: Path) -> None:
     for _ in range(2):
         later = inbox.read()
         assert (later.notices, later.commands, len(later.notice_keys)) == ((), contents.commands, 3)
-    inbox.delete_notices(later.notice_keys)
+    inbox.delete_handled(later.notice_keys)
     assert inbox.read().notice_keys == ()
     assert list(inbox.store.keys("inbox/")) == ["inbox/cmd-1.json"]
 
@@ -133,6 +134,22 @@ def test_what_was_read_is_not_read_again(store: CountingStore) -> None:
     assert [(command.id, command.version) for command in inbox.commands()] == [("2", "support-1")]
 
 
+def test_answered_commands_are_left_out_until_they_are_deleted(tmp_path: Path) -> None:
+    inbox = Inbox(FileStore(tmp_path))
+    commands = [Command(str(number), 5, Action.TRAIN) for number in range(6)]
+    for command in commands:
+        inbox.add_command(command)
+    for command in inbox.commands()[:5]:
+        inbox.answer_command(command, "done")
+    contents = inbox.read()
+    assert contents.commands == (commands[5],)
+    assert Inbox(inbox.store).commands() == commands, "another leader answers them again, if this one dies"
+    with ThreadPoolExecutor(2) as executor:
+        inbox.delete_handled(inbox.answered_keys, executor)
+    assert list(inbox.store.keys("inbox/")) == ["inbox/cmd-5.json"]
+    assert (inbox.commands(), inbox.answered_keys) == (commands[5:], [])
+
+
 def test_a_pass_is_bounded_and_commands_come_first(store: CountingStore) -> None:
     inbox = Inbox(store)
     for number in range(30):
@@ -144,7 +161,7 @@ def test_a_pass_is_bounded_and_commands_come_first(store: CountingStore) -> None
         contents = inbox.read(limit=25)
         assert contents.left == left
         read += [notice.project_id for notice in contents.notices]
-        inbox.delete_notices(contents.notice_keys)
+        inbox.delete_handled(contents.notice_keys)
     assert [command.project_id for command in contents.commands] == list(range(30))
     assert read == list(range(30))
     assert store.reads == 60

@@ -92,7 +92,7 @@ def test_a_flipped_byte_is_refused(registry: Registry, folder: Path) -> None:
 def test_a_lost_or_unknown_file_is_refused(registry: Registry, folder: Path) -> None:
     registry.publish(folder, build_manifest("v-1"))
     registry.file("5-1", "v-1", "ct2/model.bin").unlink()
-    with pytest.raises(CorruptVersion, match="has lost"):
+    with pytest.raises(CorruptVersion, match="is missing"):
         registry.file("5-1", "v-1", "ct2/model.bin")
     with pytest.raises(CorruptVersion, match="has no file"):
         registry.file("5-1", "v-1", "nothing")

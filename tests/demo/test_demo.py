@@ -20,20 +20,20 @@ from services.trainer.data.split import split_key
 
 
 def _step(labels: int, truth: float, *, served: bool = True) -> Step:
-    return Step(labels, "v" if served else "none yet", "", 40, 0.5 if served else None, 0.4, 0.6, truth, 9.0)
+    return Step(labels, "v" if served else "", "", "about 50 %", 0.5 if served else None, truth, 9.0)
 
 
 def _succeeds(*steps: Step) -> bool:
     return summarize(Console(file=StringIO()), list(steps))
 
 
-def test_a_gain_of_fifteen_points_succeeds() -> None:
-    assert _succeeds(_step(60, 0.60), _step(420, 0.75))
-    assert not _succeeds(_step(60, 0.60), _step(420, 0.74))
+def test_a_gain_of_ten_points_succeeds() -> None:
+    assert _succeeds(_step(0, 0.75), _step(420, 0.86))
+    assert not _succeeds(_step(0, 0.75), _step(420, 0.84))
 
 
 def test_steps_without_a_version_do_not_count() -> None:
-    assert not _succeeds(_step(30, 0.0, served=False), _step(60, 0.7), _step(420, 0.8))
+    assert not _succeeds(_step(30, 0.0, served=False), _step(60, 0.75), _step(420, 0.8))
     assert not _succeeds(_step(30, 0.0, served=False))
 
 

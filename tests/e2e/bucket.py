@@ -122,7 +122,7 @@ class Bucket:
         reading = {"Effect": "Allow", "Action": whole, "Resource": [f"{objects}/*"]}
         writes = ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
         everywhere = {"Effect": "Allow", "Action": writes, "Resource": [f"{objects}/*"]}
-        runs = [f"{objects}/{PREFIX}/{place}/*" for place in ("projects", "runs")]
+        runs = [f"{objects}/{PREFIX}/{place}/*" for place in ("projects", "runs", "encoders")]
         own = {"Effect": "Allow", "Action": writes, "Resource": runs}
         return {
             "adapter": [listing, reading, everywhere],

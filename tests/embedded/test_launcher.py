@@ -40,7 +40,7 @@ class LauncherWorld:
         return ChildLauncher(
             self.store,
             self.folder / "data" / "locks",
-            self.changed.set,
+            lambda _: self.changed.set(),
             program=str(self.script),
             delays=(0.0,) * 3,
             **options,
@@ -111,7 +111,9 @@ def test_local_services_folder_is_not_imported(tmp_path: Path, monkeypatch: pyte
 
 def test_program_may_be_a_module(tmp_path: Path) -> None:
     world = LauncherWorld(tmp_path, "")
-    world.launcher = ChildLauncher(world.store, tmp_path / "locks", world.changed.set, program="platform")
+    world.launcher = ChildLauncher(
+        world.store, tmp_path / "locks", lambda _: world.changed.set(), program="platform"
+    )
     assert world.end().outcome is RunState.DONE
     assert world.runs.log("1-1").strip()
 
@@ -166,7 +168,11 @@ def test_close_kills_a_stubborn_process(tmp_path: Path) -> None:
 def test_cancel_ends_a_run_that_awaits_retry(tmp_path: Path, reason: str) -> None:
     world = LauncherWorld(tmp_path, "raise SystemExit(75)")
     world.launcher = ChildLauncher(
-        world.store, tmp_path / "locks", world.changed.set, program=str(world.script), delays=(600.0,) * 3
+        world.store,
+        tmp_path / "locks",
+        lambda _: world.changed.set(),
+        program=str(world.script),
+        delays=(600.0,) * 3,
     )
     world.launcher.launch(REQUEST)
 
@@ -191,7 +197,7 @@ from services.core.domain import Parameters, RunRequest
 from services.core.store import open_store
 from services.embedded.launcher import ChildLauncher
 folder = Path(sys.argv[1])
-launcher = ChildLauncher(open_store((folder / "data").as_uri()), folder / "data" / "locks", lambda: None,
+launcher = ChildLauncher(open_store((folder / "data").as_uri()), folder / "data" / "locks", lambda _: None,
                          program=str(folder / "trainer.py"))
 launcher.launch(RunRequest("1-1", "1-x", 1, "test", Parameters(), 0.0))
 threading.Event().wait(60)

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.engine.compute import (
+    GPU_BUDGET,
     MIN_BUDGET,
     STREAM_BUDGET,
+    TOKEN_BUDGET,
+    batch_budget,
     batch_window,
     padding_allowed,
     plan_batches,
@@ -56,3 +60,9 @@ def test_token_budget_divides_the_queue_among_streams() -> None:
     assert token_budget(200, 2) == 100
     assert token_budget(10, 2) == MIN_BUDGET
     assert token_budget(1_000_000, 2) == STREAM_BUDGET
+
+
+@pytest.mark.parametrize("kind", ["torch-bf16", "torch-fp16"])
+def test_batches_of_a_gpu_are_large(kind: str) -> None:
+    assert token_budget(10, 2, kind) == batch_budget(kind) == GPU_BUDGET
+    assert batch_budget("ct2-int8") == batch_budget("torch-fp32") == TOKEN_BUDGET < GPU_BUDGET

@@ -1,18 +1,18 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 
-from services.core.errors import EngineError
-from services.engine.head import ACTIVATIONS, Layer, PooledHead, read_head, read_sentence_transformers
+from services.core.errors import EngineError, UnknownFormat
+from services.engine.head import ACTIVATIONS, FILE, Head, Layer, read_head
 
 RANDOM = np.random.default_rng(0)
-HIDDEN = RANDOM.normal(size=(3, 5, 4)).astype(np.float32)
+FEATURES = RANDOM.normal(size=(5, 4)).astype(np.float32)
 
 
 def _build_layer(outputs: int, inputs: int, activation: str = "none") -> Layer:
@@ -29,85 +29,96 @@ def test_activations_match_torch(name: str, of_torch: torch.nn.Module) -> None:
     assert np.abs(ACTIVATIONS[name](values) - of_torch(torch.from_numpy(values)).numpy()).max() < 2e-6
 
 
-def test_mean_pooling_ignores_padding() -> None:
-    head = PooledHead("mean", normalize=False, layers=(_build_layer(2, 4),))
-    expected = np.stack([HIDDEN[0, :5].mean(0), HIDDEN[1, :2].mean(0), HIDDEN[2, :1].mean(0)])
-    assert np.allclose(head.pool(HIDDEN, [5, 2, 1]), expected, atol=1e-6)
-
-
-def test_normalised_features_have_unit_length() -> None:
-    head = PooledHead("cls", normalize=True, layers=(_build_layer(2, 4),))
-    assert np.allclose(np.linalg.norm(head.pool(HIDDEN, [5, 5, 5]), axis=1), 1)
-    assert not head.pool(HIDDEN * 0, [5, 5, 5]).any()
-
-
 def test_head_round_trip(tmp_path: Path) -> None:
-    head = PooledHead("cls", normalize=False, layers=(_build_layer(4, 4, "tanh"), _build_layer(3, 4)))
+    head = Head(
+        (_build_layer(4, 4, "tanh"), _build_layer(3, 4)), 1.5, np.array([0.5, 0.25, 0.125], np.float32)
+    )
     head.write(tmp_path)
-    again = read_head(tmp_path)
-    assert (again.pooling, again.normalize, again.outputs) == ("cls", False, 3)
-    assert np.array_equal(again.logits(HIDDEN, [5, 5, 5]), head.logits(HIDDEN, [5, 5, 5]))
+    again = read_head(tmp_path / FILE)
+    assert (again.temperature, again.outputs(4)) == (1.5, 3)
+    assert again.thresholds is not None
+    assert again.thresholds.tolist() == [0.5, 0.25, 0.125]
+    assert np.array_equal(again.logits(FEATURES), head.logits(FEATURES))
+
+
+def test_head_without_layers_passes_logits_through(tmp_path: Path) -> None:
+    Head(temperature=2.0).write(tmp_path)
+    again = read_head(tmp_path / FILE)
+    assert np.array_equal(again.logits(FEATURES), FEATURES)
+    assert (again.outputs(4), again.temperature, again.thresholds) == (4, 2.0, None)
 
 
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"pooling": "max"}, "unknown pooling 'max'"),
-        ({"activations": ["swish"]}, "unknown activation 'swish'"),
-        ({"activations": []}, "no output layer"),
-        ({"activations": ["none", "none"]}, "1.weight"),
-        ({"format": 2}, "upgrade Fitloop"),
+        ({"activations": '["swish"]'}, "unknown activation 'swish'"),
+        ({"activations": '["none", "none"]'}, "1.weight"),
+        ({"activations": "none"}, "cannot be read"),
     ],
 )
-def test_unknown_head_is_refused(tmp_path: Path, change: dict[str, object], complaint: str) -> None:
-    PooledHead("cls", normalize=False, layers=(_build_layer(3, 4),)).write(tmp_path)
-    document = json.loads((tmp_path / "head.json").read_text()) | change
-    (tmp_path / "head.json").write_text(json.dumps(document))
+def test_unknown_head_is_refused(tmp_path: Path, change: dict[str, str], complaint: str) -> None:
+    Head((_build_layer(3, 4),)).write(tmp_path)
+    metadata = {"format": "1", "activations": '["none"]'} | change
+    save_file(load_file(tmp_path / FILE), tmp_path / FILE, metadata)
     with pytest.raises(EngineError, match=complaint):
-        read_head(tmp_path)
+        read_head(tmp_path / FILE)
 
 
-def test_weight_shape_mismatch_is_refused(tmp_path: Path) -> None:
-    PooledHead("cls", normalize=False, layers=(_build_layer(3, 4),)).write(tmp_path)
-    save_file(
-        {"0.weight": np.zeros((3, 4), np.float32), "0.bias": np.zeros(2, np.float32)},
-        tmp_path / "head.safetensors",
-    )
-    with pytest.raises(EngineError, match="do not match"):
-        read_head(tmp_path)
+def test_head_of_a_newer_release_is_refused(tmp_path: Path) -> None:
+    save_file({"0.weight": np.zeros((3, 4), np.float32)}, tmp_path / FILE, {"format": "2"})
+    with pytest.raises(UnknownFormat, match="upgrade Fitloop"):
+        read_head(tmp_path / FILE)
 
 
-def _write_modules(folder: Path, pooling: dict[str, bool]) -> None:
-    for name in ("1_Pooling", "2_Dense"):
-        (folder / name).mkdir()
-    kinds = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense")]
-    (folder / "modules.json").write_text(
-        json.dumps([{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in kinds])
-    )
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
-    dense = {"activation_function": "torch.nn.modules.activation.Tanh"}
-    (folder / "2_Dense" / "config.json").write_text(json.dumps(dense))
-    save_file({"linear.weight": np.ones((3, 4), np.float32)}, folder / "2_Dense" / "model.safetensors")
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"0.bias": np.zeros(2, np.float32)}, "do not match"),
+        ({"temperature": np.zeros(1, np.float32)}, "temperature is 0.0"),
+        ({"temperature": np.array([np.nan], np.float32)}, "temperature is nan"),
+    ],
+)
+def test_wrong_tensors_are_refused(
+    tmp_path: Path, change: dict[str, NDArray[np.float32]], complaint: str
+) -> None:
+    Head((_build_layer(3, 4),)).write(tmp_path)
+    metadata = {"format": "1", "activations": '["none"]'}
+    save_file(load_file(tmp_path / FILE) | change, tmp_path / FILE, metadata)
+    with pytest.raises(EngineError, match=complaint):
+        read_head(tmp_path / FILE)
 
 
-def test_reads_sentence_transformers_modules(tmp_path: Path) -> None:
-    _write_modules(tmp_path, {"pooling_mode_cls_token": True})
-    head = read_sentence_transformers(tmp_path)
-    assert (head.pooling, head.normalize, head.layers[0].activation, head.outputs) == (
-        "cls",
-        False,
-        "tanh",
-        3,
-    )
-    assert not head.layers[0].bias.any()
+def test_truncated_head_is_refused(tmp_path: Path) -> None:
+    Head((_build_layer(3, 4),)).write(tmp_path)
+    whole = (tmp_path / FILE).read_bytes()
+    for size in (0, 7, len(whole) // 2, len(whole) - 1):
+        (tmp_path / FILE).write_bytes(whole[:size])
+        with pytest.raises(EngineError, match="cannot be read"):
+            read_head(tmp_path / FILE)
 
 
-def test_unknown_pooling_is_refused(tmp_path: Path) -> None:
-    _write_modules(tmp_path, {"pooling_mode_max_tokens": True})
-    with pytest.raises(EngineError, match="neither mean nor cls"):
-        read_sentence_transformers(tmp_path)
+def test_head_of_another_width_is_refused() -> None:
+    with pytest.raises(EngineError, match="reads 4 features, and its encoder answers 5"):
+        Head((_build_layer(3, 4),)).outputs(5)
 
 
-def test_missing_file_is_an_engine_error(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="cannot be read"):
-        read_sentence_transformers(tmp_path)
+def test_several_labels_are_chosen_at_their_thresholds(tmp_path: Path) -> None:
+    thresholds = np.array([0.5, 0.25, 0.125], np.float32)
+    Head((_build_layer(3, 4),), 1.0, thresholds).write(tmp_path)
+    again = read_head(tmp_path / FILE)
+    found, logits = again.probabilities(FEATURES), again.logits(FEATURES)
+    assert np.allclose(found[:, 0], 1 / (1 + np.exp(-logits[:, 0])), atol=1e-6)
+    assert ((logits > 1e-4) <= (found >= thresholds)).all()
+    assert ((logits < -1e-4) <= (found < thresholds)).all()
+
+
+def test_one_label_has_probabilities_that_sum_to_1() -> None:
+    found = Head((_build_layer(3, 4),), 2.0).probabilities(FEATURES)
+    assert np.allclose(found.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("thresholds", [[0.5], [0.5, 0.5, 1.0], [0.5, 0.0, 0.5], [0.5, np.nan, 0.5]])
+def test_thresholds_that_are_no_probabilities_are_refused(tmp_path: Path, thresholds: list[float]) -> None:
+    Head((_build_layer(3, 4),), 1.0, np.array(thresholds, np.float32)).write(tmp_path)
+    with pytest.raises(EngineError, match="thresholds"):
+        read_head(tmp_path / FILE)

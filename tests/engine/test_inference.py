@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,19 +20,16 @@ from services.core.errors import CorruptVersion, EngineError, NotFound, Overload
 from services.core.registry import Registry
 from services.core.settings import ServingSettings, Settings
 from services.core.store.files import FileStore
-from services.engine import inference as module
 from services.engine import torch as torch_engine
-from services.engine.compute import VersionKey
-from services.engine.inference import LocalInference, is_needed
-from services.engine.model import Model, load_model
+from services.engine.inference import LocalInference
+from services.engine.loading import EncoderKey, Load, Loader, is_read, text_encoder_of
 from services.trainer.data.base_model import load_base
 from services.trainer.methods import Head
-from services.trainer.publishing.export import write_sentence_transformers
-from services.trainer.publishing.int8 import attach_int8
 from tests.support.base_models import TEXTS, build_tiny_base
 from tests.support.manifests import build_manifest
 from tests.support.metrics import metric_growth
 from tests.support.waiting import eventually
+from tests.support.whole_models import write_whole_probe
 
 KEY = "5-1"
 
@@ -42,11 +40,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Artefact]:
     folder = tmp_path_factory.mktemp("version")
     base = load_base(str(build_tiny_base(tmp_path_factory.mktemp("base"))), 32)
     weight: NDArray[np.float32] = np.random.default_rng(0).normal(0, 1, (2, 32)).astype(np.float32)
-    write_sentence_transformers(folder, base, base.encoder, Head(weight, np.zeros(2, np.float32)), ("A", "B"))
-    engine, reason = attach_int8(folder, "sentence-transformers", 32, 1.0, TEXTS)
-    assert engine == "ct2-int8", reason
+    write_whole_probe(folder, base, Head(weight, np.zeros(2, np.float32)), ("A", "B"))
     (folder / "oos.json").write_text("{}")
-    return folder, Artefact("sentence-transformers", engine, reason, 32, 1.0)
+    return folder, Artefact("sentence-transformers", "ct2-int8", "", 32, 1.0)
 
 
 @pytest.fixture
@@ -69,13 +65,13 @@ def inference(registry: Registry) -> Iterator[LocalInference]:
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[Manifest]:
     """The manifests whose files were read, one for each load."""
     seen: list[Manifest] = []
-    original = LocalInference._folder
+    original = Loader._whole_model
 
-    def counted(self: LocalInference, found: Manifest) -> Path:
+    def counted(self: Loader, found: Manifest) -> Path:
         seen.append(found)
         return original(self, found)
 
-    monkeypatch.setattr(LocalInference, "_folder", counted)
+    monkeypatch.setattr(Loader, "_whole_model", counted)
     return seen
 
 
@@ -107,8 +103,8 @@ def test_settings_reach_scheduler_and_engine(
 
 def engine_kind(inference: LocalInference, version: str) -> str | None:
     """Return the engine kind of a loaded version; None for another."""
-    model = inference._models.get(VersionKey(KEY, version))
-    return model.engine.kind if model else None
+    weights = inference._encoders.get(EncoderKey("", KEY, version))
+    return text_encoder_of(weights).engine.kind if weights else None
 
 
 async def test_answers_in_order_from_the_named_version(inference: LocalInference) -> None:
@@ -131,13 +127,13 @@ async def test_event_loop_is_free_during_a_load(
     inference: LocalInference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may_load = threading.Event()
-    original = LocalInference._folder
+    original = Loader._whole_model
 
-    def slow(self: LocalInference, found: Manifest) -> Path:
+    def slow(self: Loader, found: Manifest) -> Path:
         assert may_load.wait(20)
         return original(self, found)
 
-    monkeypatch.setattr(LocalInference, "_folder", slow)
+    monkeypatch.setattr(Loader, "_whole_model", slow)
     asked = asyncio.create_task(inference.scores(KEY, "v-1", ["text"]))
     await asyncio.sleep(0)
     assert engine_kind(inference, "v-1") is None
@@ -161,14 +157,14 @@ async def test_int8_version_serves_without_fp32_weights(
 
 
 def test_files_read_by_each_engine() -> None:
-    assert not is_needed("model.safetensors", "ct2-int8")
-    assert is_needed("model.safetensors", "torch-fp32")
-    assert is_needed("ct2/model.bin", "ct2-int8")
-    assert is_needed("3_Dense/model.safetensors", "ct2-int8")
-    assert is_needed("tokenizer.json", "ct2-int8")
-    assert not is_needed("report.json", "torch-fp32")
-    assert is_needed("model.safetensors", "torch-bf16")
-    assert not is_needed("ct2/model.bin", "torch-bf16")
+    assert not is_read("model.safetensors", "ct2-int8")
+    assert is_read("model.safetensors", "torch-fp32")
+    assert is_read("ct2/model.bin", "ct2-int8")
+    assert is_read("3_Dense/model.safetensors", "ct2-int8")
+    assert is_read("tokenizer.json", "ct2-int8")
+    assert not is_read("report.json", "torch-fp32")
+    assert is_read("model.safetensors", "torch-bf16")
+    assert not is_read("ct2/model.bin", "torch-bf16")
 
 
 async def test_fp32_version_is_served(
@@ -185,7 +181,7 @@ async def test_fp32_version_is_served(
 
 
 async def test_broken_version_is_refused_for_a_minute(
-    inference: LocalInference, registry: Registry, loads: list[Manifest]
+    inference: LocalInference, registry: Registry, loads: list[Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = await inference.scores(KEY, "v-1", ["text"])
     broken = weights(registry, "v-2", "ct2/model.bin")
@@ -201,8 +197,8 @@ async def test_broken_version_is_refused_for_a_minute(
     broken.write_bytes(whole)
     with pytest.raises(CorruptVersion):
         await inference.scores(KEY, "v-2", ["text"])
-    now = inference._models._clock()
-    inference._models._clock = lambda: now + 61
+    now = time.monotonic()
+    monkeypatch.setattr(inference._encoders._refusals, "_clock", lambda: now + 61)
     assert (await inference.scores(KEY, "v-2", ["text"])).probabilities.shape == (1, 2)
     again = await inference.scores(KEY, "v-1", ["text"])
     np.testing.assert_array_equal(again.probabilities, good.probabilities)
@@ -219,7 +215,7 @@ async def test_library_failure_reaches_the_caller(
     def fail(*_: object) -> Path:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr(LocalInference, "_folder", fail)
+    monkeypatch.setattr(Loader, "_whole_model", fail)
     with pytest.raises(EngineError, match="v-1 could not be loaded.*out of luck"):
         await inference.scores(KEY, "v-1", ["text"])
 
@@ -235,22 +231,6 @@ async def test_least_recently_used_version_is_evicted(
     assert [found.version for found in loads] == ["v-1", "v-2", "v-3", "v-2"]
 
 
-async def test_evicted_version_closes_after_its_last_request(inference: LocalInference) -> None:
-    await asyncio.to_thread(inference.prepare, KEY, "v-1")
-    loaded = inference._models.acquire(VersionKey(KEY, "v-1"))
-    closed = threading.Event()
-    model = loaded.future.result()
-    model.close = closed.set  # type: ignore[method-assign]  # seen rather than done
-    for version in ("v-2", "v-3"):
-        await inference.scores(KEY, version, ["text"])
-    assert engine_kind(inference, "v-1") is None
-    assert not closed.is_set()
-    loaded.release()
-    assert closed.is_set()
-    with pytest.raises(EngineError, match="evicted from memory"):
-        loaded.acquire()
-
-
 async def test_cancelled_request_releases_its_model(inference: LocalInference) -> None:
     for _ in range(5):
         asked = asyncio.create_task(inference.scores(KEY, "v-1", TEXTS))
@@ -259,8 +239,8 @@ async def test_cancelled_request_releases_its_model(inference: LocalInference) -
         with pytest.raises(asyncio.CancelledError):
             await asked
     await inference.scores(KEY, "v-1", ["text"])
-    loaded = inference._models._entries[VersionKey(KEY, "v-1")]
-    await asyncio.to_thread(eventually, lambda: loaded._uses == 0)
+    loaded = inference._encoders._entries[EncoderKey("", KEY, "v-1")]
+    await asyncio.to_thread(eventually, lambda: loaded.uses == 0)
 
 
 async def test_full_queue_is_overloaded_then_recovers(inference: LocalInference) -> None:
@@ -308,11 +288,11 @@ async def test_lookups_are_counted_by_outcome(inference: LocalInference, registr
 
 async def test_no_memory_is_counted_as_rejected(registry: Registry, exported: tuple[Path, Artefact]) -> None:
     known = registry.manifest(KEY, "v-1")
-    size = sum(entry.size for name, entry in known.files.items() if is_needed(name, "ct2-int8"))
+    size = Loader(registry).whole_model_bytes(known)
     found = LocalInference(registry, ServingSettings(workers=1, memory_mb=1.5 * size / 1e6))
     rejected = metric_growth("fitloop_engine_rejected_total", reason="memory")
     try:
-        loaded = found._models.acquire(VersionKey(KEY, "v-1"))
+        loaded = found._encoders.acquire(EncoderKey("", KEY, "v-1"))
         await asyncio.wrap_future(loaded.future)
         with pytest.raises(Overloaded, match="no memory"):
             await found.scores(KEY, "v-2", ["text"])
@@ -330,9 +310,10 @@ async def test_loaded_versions_are_exported_until_closed(registry: Registry) -> 
     limit = metric_growth("fitloop_engine_queue_limit_texts")
     inference = LocalInference(registry, ServingSettings(workers=1, queue_texts=77))
     await inference.scores(KEY, "v-1", ["text"])
-    files = registry.manifest(KEY, "v-1").files
+    manifest = registry.manifest(KEY, "v-1")
     assert (versions(), limit()) == (1, 77)
-    assert held_bytes() == sum(entry.size for name, entry in files.items() if is_needed(name, "ct2-int8"))
+    files = sum(entry.size for name, entry in manifest.files.items() if is_read(name, "ct2-int8"))
+    assert held_bytes() == files + 19 * manifest.files["tokenizer.json"].size
     assert inference.state().gpu_memory_bytes is None
     inference.close()
     assert (versions(), limit(), held_bytes()) == (0, 0, 0)
@@ -341,16 +322,16 @@ async def test_loaded_versions_are_exported_until_closed(registry: Registry) -> 
 async def test_gpu_memory_is_known_after_a_load(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine without a GPU: the version is computed on the CPU."""
 
-    def on_cpu(folder: Path, artefact: Artefact, labels: tuple[str, ...], *_: object) -> Model:
-        return load_model(folder, artefact, labels, 1, 1)
+    def on_cpu(loader: Loader, key: EncoderKey) -> Load:
+        return plan(replace(loader, device="cpu"), key)
 
-    monkeypatch.setattr(module, "load_model", on_cpu)
+    plan = Loader.plan
+    monkeypatch.setattr(Loader, "plan", on_cpu)
     assert torch_engine.gpu_memory() >= 0
     monkeypatch.setattr(torch_engine, "gpu_memory", lambda: 123)
     inference = LocalInference(registry, ServingSettings(workers=1, device="cuda"))
     try:
         assert inference.state().gpu_memory_bytes is None
-        monkeypatch.setattr(LocalInference, "_engine", lambda *_: "ct2-int8")
         await inference.scores(KEY, "v-1", ["text"])
         assert inference.state().gpu_memory_bytes == 123
     finally:

@@ -48,9 +48,20 @@ def exported_alone() -> str:
         'fitloop_engine_versions{engine="ct2-int8"} 0.0',
         'fitloop_engine_versions{engine="torch-fp32"} 0.0',
         'fitloop_engine_versions{engine="torch-bf16"} 0.0',
+        'fitloop_engine_versions{engine="torch-fp16"} 0.0',
         "fitloop_engine_waiting_texts 0.0",
         "fitloop_engine_queue_limit_texts 0.0",
         "fitloop_engine_held_bytes 0.0",
+        "fitloop_engine_budget_bytes 0.0",
+        "fitloop_engine_encoders 0.0",
+        "fitloop_engine_heads 0.0",
+        "fitloop_engine_active_encoders 0.0",
+        "fitloop_engine_active_bytes 0.0",
+        "fitloop_engine_evictions_total 0.0",
+        'fitloop_engine_recent_texts_total{outcome="hit"} 0.0',
+        'fitloop_engine_encoder_loads_total{outcome="loaded"} 0.0',
+        'fitloop_engine_encoder_loads_total{outcome="dropped"} 0.0',
+        'fitloop_engine_encoder_loads_total{outcome="no_memory"} 0.0',
     ],
 )
 def test_known_label_values_start_at_0_without_heavy_imports(exported_alone: str, line: str) -> None:
@@ -103,7 +114,7 @@ def test_unknown_engine_kind_is_exported() -> None:
 
 
 def test_gpu_memory_is_exported_with_gpu() -> None:
-    with _registered(EngineState(0, 1, (), 0, 10), EngineState(0, 1, (), 0)):
+    with _registered(EngineState(0, 1, (), 0, gpu_memory_bytes=10), EngineState(0, 1, (), 0)):
         assert metric_value("fitloop_engine_gpu_memory_bytes") == 10
     assert REGISTRY.get_sample_value("fitloop_engine_gpu_memory_bytes") is None
 

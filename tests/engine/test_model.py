@@ -14,12 +14,11 @@ from tokenizers import Tokenizer
 
 from services.core.domain import Artefact
 from services.core.errors import EngineError, UnknownFormat
-from services.engine.model import Model, load_model
+from services.engine.model import Model, load_whole_model
 from services.trainer.data.base_model import load_base
 from services.trainer.methods import Head
-from services.trainer.publishing.export import write_sentence_transformers
-from services.trainer.publishing.int8 import attach_int8
 from tests.support.base_models import TEXTS, build_tiny_base
+from tests.support.whole_models import write_whole_probe
 
 LABELS = ("a", "b", "c")
 ROOT = Path(__file__).parents[2]
@@ -32,8 +31,7 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = load_base(str(build_tiny_base(tmp_path_factory.mktemp("base"))), 32)
     random = np.random.default_rng(0)
     head = Head(random.normal(size=(3, 32)).astype(np.float32), np.zeros(3, np.float32))
-    write_sentence_transformers(folder, base, base.encoder, head, LABELS)
-    assert attach_int8(folder, "sentence-transformers", 32, 1.0, TEXTS)[0] == "ct2-int8"
+    write_whole_probe(folder, base, head, LABELS)
     return folder
 
 
@@ -46,14 +44,14 @@ def _load(
     temperature: float = 1.0,
     device: str = "cpu",
 ) -> Model:
-    return load_model(folder, Artefact(layout, engine, "", 32, temperature), labels, 2, 1, device)
+    return load_whole_model(folder, Artefact(layout, engine, "", 32, temperature), labels, 2, 1, device)
 
 
 @pytest.mark.parametrize("engine", ["ct2-int8", "torch-fp32"])
 def test_both_engines_pass_the_smoke_test(version: Path, engine: str) -> None:
     model = _load(version, engine)
     model.smoke_test()
-    assert (model.engine.kind, model.labels, model.max_length) == (engine, LABELS, 32)
+    assert (model.encoder.engine.kind, model.labels, model.encoder.max_length) == (engine, LABELS, 32)
     model.close()
     with pytest.raises(EngineError, match="closed"):
         model.logits_of(TEXTS)
@@ -73,7 +71,7 @@ def test_int8_engine_gets_streams_and_threads(
 
     monkeypatch.setattr(ctranslate2, "Encoder", recording)
     artefact = Artefact("sentence-transformers", "ct2-int8", "", 32, 1.0)
-    load_model(version, artefact, LABELS, streams, threads).close()
+    load_whole_model(version, artefact, LABELS, streams, threads).close()
     assert given == [(streams, threads)]
 
 
@@ -82,7 +80,7 @@ def test_fp32_engine_gets_threads(version: Path, threads: int) -> None:
     before = torch.get_num_threads()
     artefact = Artefact("sentence-transformers", "torch-fp32", "", 32, 1.0)
     try:
-        load_model(version, artefact, LABELS, 1, threads).close()
+        load_whole_model(version, artefact, LABELS, 1, threads).close()
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
@@ -99,10 +97,10 @@ def test_answers_do_not_depend_on_the_batch(version: Path, engine: str) -> None:
 def test_temperature_is_applied_once(version: Path) -> None:
     cold, warm = _load(version, "torch-fp32"), _load(version, "torch-fp32", temperature=2.0)
     logits = cold.logits_of(TEXTS)
-    assert np.array_equal(warm.logits_of(TEXTS), logits), "engines give raw logits"
+    assert np.array_equal(warm.logits_of(TEXTS), logits), "logits are not calibrated"
     powers = np.exp(logits / 2)
     assert np.allclose(
-        warm.scores(logits).probabilities, powers / powers.sum(axis=1, keepdims=True), atol=1e-6
+        warm.scores_of(TEXTS).probabilities, powers / powers.sum(axis=1, keepdims=True), atol=1e-6
     )
 
 
@@ -142,9 +140,9 @@ def test_invalid_weights_are_an_engine_error(version: Path, tmp_path: Path) -> N
 
 def test_library_error_is_an_engine_error(version: Path) -> None:
     with pytest.raises(EngineError, match="torch could not compute a batch of 1 texts"):
-        _load(version, "torch-fp32").engine.forward([[10_000]])
+        _load(version, "torch-fp32").encoder.engine.forward([[10_000]])
     with pytest.raises(EngineError, match="CTranslate2 could not compute a batch of 1 texts"):
-        _load(version, "ct2-int8").engine.forward([[1] * 1000])
+        _load(version, "ct2-int8").encoder.engine.forward([[1] * 1000])
 
 
 def test_int8_refuses_a_too_large_vocabulary(version: Path, tmp_path: Path) -> None:
@@ -159,7 +157,7 @@ def test_int8_refuses_a_too_large_vocabulary(version: Path, tmp_path: Path) -> N
 
 def test_non_finite_answers_fail_the_smoke_test(version: Path) -> None:
     model = _load(version, "torch-fp32")
-    model.engine.forward = lambda batch: np.full((len(batch), 3), np.nan, np.float32)  # type: ignore[method-assign]
+    model.encoder.engine.forward = lambda batch: np.full((len(batch), 32), np.nan, np.float32)  # type: ignore[method-assign]
     with pytest.raises(EngineError, match="not finite"):
         model.smoke_test()
 
@@ -167,8 +165,8 @@ def test_non_finite_answers_fail_the_smoke_test(version: Path) -> None:
 def test_int8_serving_does_not_import_torch(version: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from services.core.domain import Artefact;"
-        "from services.engine.model import load_model; from services.engine.scheduler import Scheduler;"
-        f"model = load_model(Path({str(version)!r}), Artefact('sentence-transformers', 'ct2-int8', '', 32, 1.0),"
+        "from services.engine.model import load_whole_model; from services.engine.scheduler import Scheduler;"
+        f"model = load_whole_model(Path({str(version)!r}), Artefact('sentence-transformers', 'ct2-int8', '', 32, 1.0),"
         "('a', 'b', 'c'), 1, 1); model.smoke_test(); scheduler = Scheduler(1, 10);"
         "scheduler.submit(model, ['my order']).result(10); scheduler.close();"
         "print({'torch', 'transformers'} & sys.modules.keys())"
@@ -186,7 +184,7 @@ def test_gpu_computes_in_bf16_from_fp32_weights(
     fp32 = _load(version, "torch-fp32").logits_of(TEXTS)
     monkeypatch.setattr("services.engine.torch.find_device", lambda _: torch.device("cpu"))
     model = _load(version, engine, device="cuda")
-    assert model.engine.kind == "torch-bf16"
+    assert model.encoder.engine.kind == "torch-bf16"
     model.smoke_test()
     found = model.logits_of(TEXTS)
     assert found.dtype == np.float32

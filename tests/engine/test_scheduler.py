@@ -13,6 +13,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from services.core.errors import EngineError, Overloaded
 from services.engine.compute import Logits, Scores, TokenIds
+from services.engine.encoder import TextEncoder
+from services.engine.head import Head
 from services.engine.model import Model
 from services.engine.scheduler import Scheduler
 from services.engine.tokenise import configure_tokenizer
@@ -27,6 +29,7 @@ class FakeEngine:
     """Logits are the sum of a text's ids and its length: an answer for another text would show."""
 
     kind = "arithmetic"
+    width = 2
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -50,7 +53,7 @@ class FakeEngine:
 def _build_model(engine: FakeEngine) -> Model:
     tokenizer = Tokenizer(models.WordLevel(WORDS, unk_token="w0"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return Model(LABELS, engine, configure_tokenizer(tokenizer, 300))
+    return Model(LABELS, TextEncoder(engine, configure_tokenizer(tokenizer, 300)), Head())
 
 
 def _answers(answer: Future[Scores]) -> int:
@@ -81,7 +84,7 @@ def test_every_text_is_answered_once_in_order(requests: list[tuple[int, list[str
         submitted = clients.map(lambda request: scheduler.submit(models[request[0]], request[1]), requests)
         for (number, texts), answer in zip(requests, submitted, strict=True):
             scores = answer.result(10)
-            expected = models[number].scores(models[number].logits_of(texts))
+            expected = models[number].scores_of(texts)
             assert scores.labels == LABELS
             assert np.allclose(scores.probabilities, expected.probabilities)
         assert scheduler.waiting == 0
@@ -178,8 +181,8 @@ def test_engine_error_fails_only_its_batch() -> None:
 
 def test_wrong_output_shape_is_an_engine_error() -> None:
     model = _build_model(FakeEngine())
-    model.labels = ("one", "two", "three")
-    with _running_scheduler() as scheduler, pytest.raises(EngineError, match="3 labels"):
+    model.encoder.engine.width = 3
+    with _running_scheduler() as scheduler, pytest.raises(EngineError, match="3 features"):
         scheduler.submit(model, ["w1"]).result(10)
 
 
@@ -243,7 +246,7 @@ def test_concurrent_submits() -> None:
     with _running_scheduler(streams=2) as scheduler, ThreadPoolExecutor(16) as clients:
         asked = [[f"w{n % 50} " * (1 + n % 7)] for n in range(300)]
         answers = list(clients.map(lambda texts: scheduler.submit(model, texts).result(10), asked))
-    expected = [model.scores(model.logits_of(texts)).probabilities for texts in asked]
+    expected = [model.scores_of(texts).probabilities for texts in asked]
     assert np.allclose([answer.probabilities for answer in answers], expected)
 
 

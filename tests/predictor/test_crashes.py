@@ -1,4 +1,4 @@
-"""A version whose load crashed the process twice is refused without a third load."""
+"""What crashed the process while it was loaded is refused without a third load, unless something else may be the cause."""
 
 from __future__ import annotations
 
@@ -7,40 +7,67 @@ from pathlib import Path
 
 import pytest
 
-from services.core.errors import EngineError
-from services.predictor.crashes import CrashGuard
+from services.core.errors import EngineError, Overloaded
+from services.core.http.limits import memory_limit
+from services.engine.loading import EncoderKey
+from services.predictor.crashes import DELAY_SECONDS, CrashGuard
 
-KEY = "5-1"
-
+KEY = EncoderKey("", "5-1", "v-1")
+OTHER = EncoderKey("ab" * 32)
 
 _cut_off: list[AbstractContextManager[None]] = []
 """Kept, because a load that is thrown away ends."""
 
 
-def crash_in(crashes: CrashGuard, version: str) -> None:
+def crash_in(crashes: CrashGuard, key: EncoderKey = KEY, size: int = 0) -> None:
     """Act as a process that is killed during a load: nothing after the load runs."""
-    load = crashes.guard(KEY, version)
+    load = crashes.guard(key, size)
     load.__enter__()  # and never __exit__
     _cut_off.append(load)
 
 
+def load(crashes: CrashGuard, key: EncoderKey = KEY) -> None:
+    with crashes.guard(key, 0):
+        pass
+
+
 def test_third_load_after_two_crashes_is_refused(tmp_path: Path) -> None:
     for _ in range(2):
-        crash_in(CrashGuard(tmp_path), "v-1")
-    with (
-        pytest.raises(EngineError, match="v-1 crashed the predictor 2 times"),
-        CrashGuard(tmp_path).guard(KEY, "v-1"),
-    ):
-        pytest.fail("it was loaded")
-    with CrashGuard(tmp_path).guard(KEY, "v-2"):
-        pass
+        crash_in(CrashGuard(tmp_path))
+    with pytest.raises(EngineError, match="version v-1 crashed the predictor 2 times"):
+        load(CrashGuard(tmp_path))
+    load(CrashGuard(tmp_path), OTHER)
+
+
+@pytest.mark.parametrize("cause", ["requests", "memory", "another load"])
+def test_load_is_not_blamed_for_what_else_may_crash(tmp_path: Path, cause: str) -> None:
+    now = [1e9]
+    for _ in range(2):
+        crashes = CrashGuard(tmp_path, lambda: cause == "requests")
+        if cause == "another load":
+            crash_in(crashes, OTHER)
+        crash_in(crashes, size=memory_limit() if cause == "memory" else 0)
+    crashes = CrashGuard(tmp_path, clock=lambda: now[0])
+    now[0] = crashes._path(KEY).stat().st_mtime + DELAY_SECONDS - 1
+    with pytest.raises(Overloaded, match="crashed 2 times while it loaded version v-1"):
+        load(crashes)
+    now[0] += 1
+    load(crashes)
+    load(crashes)
+
+
+def test_crash_without_another_cause_confirms_an_unclear_one(tmp_path: Path) -> None:
+    crash_in(CrashGuard(tmp_path, lambda: True))
+    crash_in(CrashGuard(tmp_path))
+    with pytest.raises(EngineError, match="crashed the predictor 2 times"):
+        load(CrashGuard(tmp_path))
 
 
 def test_completed_load_resets_the_crash_count(tmp_path: Path) -> None:
     for error in (None, EngineError("broken")):
-        crash_in(CrashGuard(tmp_path), "v-1")
+        crash_in(CrashGuard(tmp_path))
         try:
-            with CrashGuard(tmp_path).guard(KEY, "v-1"):
+            with CrashGuard(tmp_path).guard(KEY, 0):
                 if error:
                     raise error
         except EngineError:
@@ -51,26 +78,23 @@ def test_completed_load_resets_the_crash_count(tmp_path: Path) -> None:
 def test_shutdown_during_a_load_is_no_crash(tmp_path: Path) -> None:
     for _ in range(5):
         crashes = CrashGuard(tmp_path)
-        crash_in(crashes, "v-1")
+        crash_in(crashes)
         crashes.forgive_current_loads()
-    with CrashGuard(tmp_path).guard(KEY, "v-1"):  # must not raise
-        pass
+    load(CrashGuard(tmp_path))  # must not raise
 
 
 def test_unusable_crash_folder_does_not_prevent_loads(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
-    with CrashGuard(file / "below").guard(KEY, "v-1"):  # must not raise
-        pass
-    CrashGuard(tmp_path)._path(KEY, "v-1").write_text("nonsense")
-    with CrashGuard(tmp_path).guard(KEY, "v-1"):  # must not raise
-        pass
+    load(CrashGuard(file / "below"))  # must not raise
+    CrashGuard(tmp_path)._path(KEY).write_text("nonsense")
+    load(CrashGuard(tmp_path))  # must not raise
 
 
 def test_missing_library_names_the_image_to_use(tmp_path: Path) -> None:
     with (
-        pytest.raises(EngineError, match=r"Version v-1 needs torch, .* built with WITH_TORCH=true\."),
-        CrashGuard(tmp_path).guard(KEY, "v-1"),
+        pytest.raises(EngineError, match=r"The version v-1 needs torch, .* built with WITH_TORCH=true\."),
+        CrashGuard(tmp_path).guard(KEY, 0),
     ):
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
     assert list(tmp_path.iterdir()) == [], "that is no crash"

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from services.core.domain import Served, Serving
+from services.core.domain import EncoderManifest, Served, Serving
+from services.core.encoders import Encoders
 from services.core.errors import FitloopError, StoreUnreachable
 from services.core.registry import Registry
-from services.engine.compute import VersionKey
-from services.predictor.manager import ModelManager, currents, named_versions, targets
+from services.engine.loading import EncoderKey, Loader
+from services.predictor.manager import ModelManager
+from services.predictor.named import currents, named_versions, targets
 from tests.predictor.conftest import BuildManager
+from tests.support.encoders import build_tiny_encoder, publish_head
 from tests.support.versions import KEY, corrupt_file, write_serving_table
 from tests.support.waiting import eventually
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, EncoderManifest]:
+    folder = tmp_path_factory.mktemp("encoder") / "files"
+    return folder, build_tiny_encoder(folder, int8=False)
+
+
+@pytest.fixture
+def encoder(registry: Registry, built: tuple[Path, EncoderManifest]) -> str:
+    """Return the digest of an encoder in the registry's bucket."""
+    return Encoders(registry.store).publish(*built).digest
 
 
 def run_once(manager: ModelManager) -> dict[str, Any]:
@@ -24,8 +41,7 @@ def run_once(manager: ModelManager) -> dict[str, Any]:
 
 
 def megabytes(registry: Registry) -> float:
-    files = registry.manifest(KEY, "v-1").files
-    return sum(entry.size for file, entry in files.items() if file != "model.safetensors") / 1e6
+    return Loader(registry).whole_model_bytes(registry.manifest(KEY, "v-1")) / 1e6
 
 
 def test_versions_named_by_the_table() -> None:
@@ -79,6 +95,69 @@ def test_only_reload_loads_a_new_target_in_place(build_manager: BuildManager, re
     assert sorted(run_once(reload)["held"][KEY]) == ["v-1", "v-2"]
     assert run_once(rolling)["held"] == {KEY: ["v-1"]}
     assert rolling.may_serve(KEY, "v-2")
+
+
+@pytest.mark.parametrize("mode", ["reload", "rolling"])
+def test_head_is_loaded_beside_its_encoder_in_each_mode(
+    build_manager: BuildManager, registry: Registry, encoder: str, mode: str
+) -> None:
+    for number in (1, 2):
+        publish_head(registry, encoder, f"h-{number}", KEY, seed=number)
+    publish_head(registry, encoder, "other-1", "6-1")
+    write_serving_table(registry, {KEY: Served("h-1")})
+    manager = build_manager(mode)
+    assert run_once(manager)["encoders"] == [encoder]
+    write_serving_table(registry, {KEY: Served("h-1", target="h-2"), "6-1": Served(target="other-1")})
+    state = run_once(manager)
+    assert {key: sorted(held) for key, held in state["held"].items()} == {
+        KEY: ["h-1", "h-2"],
+        "6-1": ["other-1"],
+    }
+
+
+def test_rolling_leaves_what_needs_another_encoder_to_new_pods(
+    build_manager: BuildManager, registry: Registry, encoder: str
+) -> None:
+    publish_head(registry, encoder, "h-1", KEY)
+    write_serving_table(registry, {KEY: Served("v-1")})
+    manager = build_manager("rolling")
+    run_once(manager)
+    write_serving_table(registry, {KEY: Served("v-1", target="h-1"), "6-1": Served(target="w-1")})
+    state = run_once(manager)
+    assert (state["held"], state["encoders"]) == ({KEY: ["v-1"]}, [])
+    assert state["refused"] == state["delayed"] == {}
+
+
+def test_broken_head_is_refused_by_running_pods_alone_for_its_project(
+    build_manager: BuildManager, registry: Registry, encoder: str
+) -> None:
+    publish_head(registry, encoder, "h-1", KEY)
+    publish_head(registry, encoder, "h-2", KEY, seed=2)
+    publish_head(registry, encoder, "other-1", "6-1")
+    write_serving_table(registry, {KEY: Served("h-1")})
+    manager = build_manager("rolling")
+    run_once(manager)
+    registry.store.delete(f"projects/{KEY}/versions/h-2/head.safetensors")
+    write_serving_table(registry, {KEY: Served("h-1", target="h-2"), "6-1": Served(target="other-1")})
+    state = run_once(manager)
+    assert state["held"] == {KEY: ["h-1"], "6-1": ["other-1"]}
+    assert list(state["refused"]) == [KEY]
+
+
+def test_table_is_read_when_the_state_is_asked_for(
+    build_manager: BuildManager, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.predictor.manager.READ_SECONDS", 600.0)
+    write_serving_table(registry, {KEY: Served("v-1")})
+    manager = build_manager("reload")
+    manager.start()
+    try:
+        eventually(lambda: manager.ready, every=0.01)
+        write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
+        manager.read_table_soon()
+        eventually(lambda: "v-2" in manager.state()["held"][KEY], every=0.01)
+    finally:
+        manager.stop()
 
 
 def test_broken_version_does_not_block_others(build_manager: BuildManager, registry: Registry) -> None:
@@ -191,7 +270,7 @@ def test_target_waits_for_memory_in_use(build_manager: BuildManager, registry: R
     manager = build_manager(memory_mb=1.5 * megabytes(registry))
     write_serving_table(registry, {KEY: Served("v-1")})
     run_once(manager)
-    entry = manager.inference._models.acquire(VersionKey(KEY, "v-1"))
+    entry = manager.inference._encoders.acquire(EncoderKey("", KEY, "v-1"))
     write_serving_table(registry, {KEY: Served("v-1", target="v-2")})
     state = run_once(manager)
     assert (state["held"], state["refused"]) == ({KEY: ["v-1"]}, {})
@@ -207,7 +286,7 @@ def test_refusals_of_requests_are_reported(build_manager: BuildManager, registry
     run_once(manager)
     corrupt_file(registry, "v-2")
     with pytest.raises(FitloopError):
-        manager.inference._models.acquire(VersionKey(KEY, "v-2")).future.result(20)
+        asyncio.run(manager.inference.scores(KEY, "v-2", ["text"]))
     assert list(run_once(manager)["refused"][KEY]) == ["v-2"]
 
 

@@ -128,3 +128,23 @@ def test_v1_answer_has_label_probability_and_score() -> None:
     answer = json.loads(answer_v1("v-1", ScoreRequest(("a", "b")), SCORES))
     assert answer["version"] == "v-1"
     assert answer["predictions"][0] == {"label": "A", "probability": 0.75, "score": 0.75}
+
+
+SEVERAL = Scores(
+    SCORES.labels, np.array([[0.75, 0.5], [0.1, 0.1]], np.float32), np.array([0.5, 0.25], np.float32)
+)
+
+
+def test_thresholds_are_answered_where_a_text_may_have_several_labels() -> None:
+    request = ScoreRequest(("a", "b"), "v")
+    body, _ = answer_v2("p5", "v", request, SEVERAL)
+    *_, last = json.loads(body)["outputs"]
+    assert last == {"name": "thresholds", "datatype": "FP32", "shape": [2], "data": [0.5, 0.25]}
+    assert len(json.loads(answer_v2("p5", "v", request, SCORES)[0])["outputs"]) == 2
+
+
+def test_v1_answers_several_labels() -> None:
+    first, second = json.loads(answer_v1("v", ScoreRequest(("a", "b")), SEVERAL))["predictions"]
+    assert (first["labels"], second["labels"]) == (["A", "B"], [])
+    assert (first["probability"], second["probability"]) == (0.625, 0)
+    assert 0 < first["score"] < second["score"] < 1

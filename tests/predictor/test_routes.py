@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,11 +16,13 @@ from services.core.domain import Served
 from services.core.errors import EngineError, Overloaded, StoreUnreachable
 from services.core.http.limits import Budget
 from services.core.registry import Registry
+from services.engine.loading import EncoderKey, Load, Loader
 from services.predictor.manager import ModelManager
 from services.predictor.routes import MAX_BODY_BYTES, PARSE_IN_THREAD_BYTES, Routes
 from tests.predictor.conftest import BuildManager
-from tests.support.metrics import metric_value
+from tests.support.metrics import metric_growth, metric_value
 from tests.support.versions import KEY, corrupt_file, write_serving_table
+from tests.support.waiting import eventually
 
 V2 = f"/v2/models/p{KEY}/infer"
 V1 = f"/v1/models/p{KEY}:predict"
@@ -56,6 +59,43 @@ async def test_v2_uses_served_or_named_version(
     assert served["outputs"][0]["shape"] == [2, 2]
     named = (await client.post(V2, json=build_v2("a", version="v-2"))).json()
     assert named["parameters"] == {"version": "v-2"}
+
+
+async def test_load_whose_client_has_gone_is_dropped(
+    manager: ModelManager, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_serving_table(registry, {KEY: Served("v-2", "v-3"), "6-1": Served("w-1")})
+    manager.read_table()
+    may_load, planned, plan = threading.Event(), list[str](), Loader.plan
+
+    def held_up(loader: Loader, key: EncoderKey) -> Load:
+        planned.append(key.version)
+        assert may_load.wait(20)
+        return plan(loader, key)
+
+    monkeypatch.setattr(Loader, "plan", held_up)
+    loading = asyncio.create_task(manager.inference.scores("6-1", "w-1", ["a"]))
+    await asyncio.to_thread(eventually, lambda: planned == ["w-1"])
+    answers, dropped = list[Any](), metric_growth("fitloop_engine_encoder_loads_total", outcome="dropped")
+    messages = [{"type": "http.request", "body": json.dumps(build_v2("a")).encode()}]
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop()
+        entries = manager.inference._encoders._entries
+        await asyncio.to_thread(eventually, lambda: EncoderKey("", KEY, "v-2") in entries)
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        answers.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": V2, "headers": [], "query_string": b""}
+    await Starlette(routes=Routes(manager.inference, manager).routes())(scope, receive, send)
+    assert answers[0]["status"] == 503
+    await asyncio.to_thread(eventually, lambda: dropped() == 1)
+    may_load.set()
+    await loading
+    assert planned == ["w-1"]
 
 
 async def test_v1_ignores_the_content_type(client: httpx.AsyncClient) -> None:

@@ -103,6 +103,7 @@ class FakeApiServer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    closed = False
     api: FakeApiServer
 
     def handle_error(self, *_: Any) -> None:
@@ -178,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         end = time.monotonic() + float(query.get("timeoutSeconds", 60))
         while time.monotonic() < end:
-            if api.cut != cut:
+            if api.cut != cut or self.server.closed:  # a watch may begin while its server closes
                 self.close_connection = True
                 self.connection.close()
                 return
@@ -221,6 +222,7 @@ def serve_api(api: FakeApiServer) -> Iterator[FakeApiServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+        server.closed = True
         api.cut += 1
 
 

@@ -27,7 +27,9 @@ TEXTS = (
 _SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 
 
-def build_tiny_base(folder: Path, architecture: str = "bert", seed: int = 0, spread: float = 0.05) -> Path:
+def build_tiny_base(
+    folder: Path, architecture: str = "bert", seed: int = 0, spread: float = 0.05, layers: int = 2
+) -> Path:
     """Write a base model of `architecture` (see ARCHITECTURES) into `folder`, for BASELINE_MODEL_NAME; return the folder.
 
     `spread` is the deviation of its weights. Where it is wide, a probe has little to go by and fine-tuning helps, but int8
@@ -37,8 +39,11 @@ def build_tiny_base(folder: Path, architecture: str = "bert", seed: int = 0, spr
     import transformers
 
     torch.manual_seed(seed)
-    tokenizer = build_tiny_tokenizer(starts_with_pad=architecture in ("bert", "distilbert", "deberta-v2"))
+    tokenizer = build_tiny_tokenizer(
+        starts_with_pad=architecture not in ("roberta", "xlm-roberta", "camembert", "mpnet")
+    )
     settings = _settings(architecture, tokenizer) | {"initializer_range": spread}
+    settings["n_layers" if architecture == "distilbert" else "num_hidden_layers"] = layers
     config = transformers.AutoConfig.for_model(architecture, **settings)
     auto: Any = transformers.AutoModel
     model = auto.from_config(config)
@@ -65,6 +70,8 @@ def _settings(architecture: str, tokenizer: Tokenizer) -> dict[str, Any]:
         return common | {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
     if architecture == "deberta-v2":
         return common | _SIZES | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
+    if architecture == "electra":
+        return common | _SIZES | {"embedding_size": _SIZES["hidden_size"]}
     return common | _SIZES
 
 

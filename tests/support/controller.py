@@ -14,10 +14,13 @@ from services.adapter.state.board import Board, ProjectView
 from services.adapter.state.events import EventBuffer
 from services.core import documents
 from services.core.domain import (
+    FROM_LABEL_NAMES,
+    NOT_EVALUATED,
     Action,
     Artefact,
     Command,
     Estimate,
+    ExpectedAccuracy,
     GateDecision,
     Lineage,
     Manifest,
@@ -47,6 +50,8 @@ def build_settings(**trigger: Any) -> Settings:
         "debounce_seconds": 2.0,
         "reconcile_seconds": 15.0,
         "reconcile_max_seconds": 15.0,
+        "embed_seconds": 0.0,
+        "cold_start": False,
         **trigger,
     }
     return Settings(
@@ -195,16 +200,24 @@ class ControllerWorld:
             self.store.delete(key)
 
     def publish(
-        self, project: Project, version: str, compared_with: str | None, run: str = "1-1", from_name: str = ""
+        self,
+        project: Project,
+        version: str,
+        compared_with: str | None,
+        run: str = "1-1",
+        from_name: str = "",
+        method: Method = Method.LINEAR_PROBE,
     ) -> None:
         """Publish a version, as a trainer would."""
+        is_trained = method is not Method.ZERO_SHOT
         manifest = Manifest(
             version=version,
             project_key=project.key,
-            method=Method.LINEAR_PROBE,
+            method=method,
             labels=LABELS,
             artefact=Artefact("sentence-transformers", "torch-fp32", "", 256, 1.0),
-            estimate=Estimate(120, 61, 0.42, 0.59, 0.5, "cross-fit"),
+            estimate=Estimate(120, 61, 0.42, 0.59, 0.5, "cross-fit") if is_trained else NOT_EVALUATED,
+            expected=None if is_trained else ExpectedAccuracy(None, reason=FROM_LABEL_NAMES),
             gate=GateDecision(True, "first", (), compared_with),
             lineage=Lineage(
                 run,

@@ -127,7 +127,8 @@ class FakeRollout:
         self.withdrawn: list[str] = []
         self.polled: list[float] = []
 
-    def advance(self, project_key: str, version: str, now: float) -> RolloutStatus:
+    def advance(self, project_key: str, version: str, now: float, encoder: str = "") -> RolloutStatus:
+        del encoder
         self.asked.append(version)
         if version in self.broken:
             raise self.broken[version]

@@ -33,9 +33,12 @@ class FakeLabelStudio:
     refused_tasks: set[int] = field(default_factory=set)
     """Tasks for which a single prediction is refused."""
     reads: list[str] = field(default_factory=list)
+    page_size: int = 200
     ticks: int = 0
     more_controls: str = ""
     """Appended to each label config, after the control `label`."""
+    attributes: str = ""
+    """Of the control `label`: `choice="multiple"`."""
 
     def add_project(self, project_id: int = 1, labels: tuple[str, ...] = LABELS) -> None:
         self.labels[project_id] = labels
@@ -55,15 +58,16 @@ class FakeLabelStudio:
         return number
 
     def label(
-        self, task: int, label: str, project_id: int = 1, *, control: str = "label", **more: Any
+        self, task: int, *labels: str, project_id: int = 1, control: str = "label", **more: Any
     ) -> None:
-        """Add an annotation, replacing any other."""
+        """Add an annotation, replacing any other; an empty one without labels, as Label Studio does."""
         row = self.tasks[project_id][task]
         stamp = self._stamp()
-        value = {"from_name": control, "to_name": "text", "type": "choices", "value": {"choices": [label]}}
+        choices = {"choices": list(labels)}
+        region = {"from_name": control, "to_name": "text", "type": "choices", "value": choices}
         annotation = {
             "id": row["annotations"][0]["id"] if row["annotations"] else self.ticks,
-            "result": [value],
+            "result": [region] if labels else [],
             "was_cancelled": False,
             "ground_truth": False,
             "completed_by": 1,
@@ -82,7 +86,8 @@ class FakeLabelStudio:
     def label_many(self, count: int, project_id: int = 1) -> list[int]:
         numbers = [self.add_task(project_id) for _ in range(count)]
         for number in numbers:
-            self.label(number, self.labels[project_id][number % len(self.labels[project_id])], project_id)
+            label = self.labels[project_id][number % len(self.labels[project_id])]
+            self.label(number, label, project_id=project_id)
         return numbers
 
     def project(self, project_id: int, newest_change: str | None = None) -> tuple[Project, Counts]:
@@ -92,7 +97,7 @@ class FakeLabelStudio:
         choices = "".join(f'<Choice value="{label}"/>' for label in self.labels[project_id])
         config = (
             '<View><Text name="text" value="$text"/>'
-            f'<Choices name="label" toName="text">{choices}</Choices>{self.more_controls}</View>'
+            f'<Choices name="label" toName="text" {self.attributes}>{choices}</Choices>{self.more_controls}</View>'
         )
         if not self.labels[project_id]:
             config = '<View><Text name="text" value="$text"/></View>'
@@ -135,7 +140,7 @@ class FakeLabelStudio:
         known = self.tasks[project_id]
         yield from [{"id": task, "data": known[task]["data"]} for task in tasks if task in known]
 
-    def suggested_tasks(self, project_id: int, most: int) -> list[dict[str, Any]]:
+    def suggested_tasks(self, project_id: int, most: int, *, texts: bool = False) -> list[dict[str, Any]]:
         rows = [row for row in self.tasks[project_id].values() if row["annotations"]]
         newest = sorted(rows, key=lambda row: str(row["updated_at"]), reverse=True)[:most]
         stored = [one for one in self.predictions if one.get("task") in self.tasks[project_id]]
@@ -155,6 +160,31 @@ class FakeLabelStudio:
             self._answer("unlabelled")
             yield ordered[start : start + 200]
 
+    def unlabelled_pages(
+        self, project_id: int, since: str = "", below: int = 0
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Yield pages of `page_size` tasks, the newest ids first."""
+        while True:
+            self._answer("unlabelled pages")
+            rows = [
+                {"id": number, "data": row["data"]}
+                for number, row in sorted(self.tasks[project_id].items(), reverse=True)
+                if not row["annotations"] and row["updated_at"] >= since and (not below or number < below)
+            ]
+            yield rows[: self.page_size]
+            if len(rows) <= self.page_size:
+                return
+            below = rows[self.page_size - 1]["id"]
+
+    def unlabelled_texts(self, project_id: int, tasks: Sequence[int]) -> list[dict[str, Any]]:
+        self._answer("unlabelled texts")
+        rows = [self.tasks[project_id][task] for task in tasks if task in self.tasks[project_id]]
+        return [{"id": row["id"], "data": row["data"]} for row in rows if not row["annotations"]]
+
+    def all_unlabelled_ids(self, project_id: int) -> Iterator[list[int]]:
+        self._answer("all unlabelled ids")
+        yield [number for number, row in sorted(self.tasks[project_id].items()) if not row["annotations"]]
+
     def unlabelled_tasks(self, project_id: int, tasks: Sequence[int]) -> list[dict[str, Any]]:
         self._answer("tasks")
         rows = [self.tasks[project_id][task] for task in tasks if task in self.tasks[project_id]]
@@ -163,6 +193,13 @@ class FakeLabelStudio:
             for row in rows
             if not row["annotations"]
         ]
+
+    def unpredicted_tasks(self, project_id: int, version: str, tasks: Sequence[int]) -> list[dict[str, Any]]:
+        """Compare parts of versions' names, as Label Studio does."""
+        self._answer("unpredicted")
+        predicted = {one["task"] for one in self.predictions if version in one["model_version"]}
+        rows = [self.tasks[project_id][task] for task in tasks if task in self.tasks[project_id]]
+        return [row for row in rows if not row["annotations"] and row["id"] not in predicted]
 
     def delete_prediction(self, prediction_id: int) -> None:
         self._answer("delete")
@@ -173,7 +210,11 @@ class FakeLabelStudio:
         self._answer("push")
         if any(row["task"] not in self.tasks[project_id] for row in predictions):
             raise LabelStudioRejected("no such task")
-        plain = [row for row in predictions if isinstance(row["result"][0]["value"]["choices"][0], str)]
+        plain = [
+            row
+            for row in predictions
+            if all(isinstance(one, str) for region in row["result"] for one in region["value"]["choices"])
+        ]
         for row in plain:
             self._store(row)
         return len(plain)

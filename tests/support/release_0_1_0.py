@@ -33,7 +33,9 @@ def unpack(folder: Path) -> tuple[Path, dict[str, Any]]:
 def settings_of_then() -> Settings:
     """Return the settings with which the bucket was made."""
     return Settings(
-        trigger=TriggerSettings(every_n_updates=6, debounce_seconds=2.0, reconcile_seconds=15.0),
+        trigger=TriggerSettings(
+            every_n_updates=6, debounce_seconds=2.0, reconcile_seconds=15.0, embed_seconds=0.0
+        ),
         training=TrainingSettings(base_model="/srv/models/tiny", max_length=32),
         storage=StorageSettings(keep_versions=3, keep_days=0.0, keep_runs_days=365.0),
     )

@@ -16,11 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.adapter.state.board import BOARD_KEY, BoardDocument, ProjectView
+from services.adapter.state.board import ProjectView
+from services.adapter.state.board_file import BOARD_KEY, BoardDocument
 from services.core import documents
 from services.core.domain import (
+    CutTexts,
+    Disagreement,
     Estimate,
+    ExpectedAccuracy,
     GateDecision,
+    LabelDisagreement,
     LabelSpace,
     Manifest,
     OutOfSample,
@@ -29,6 +34,7 @@ from services.core.domain import (
     RunStatus,
     Served,
     Serving,
+    Truncation,
     Uncounted,
 )
 from services.core.registry import Registry
@@ -38,7 +44,9 @@ from services.core.store import ObjectStore
 from services.trainer.data.dataset import Dataset, Example
 from services.trainer.evaluation.gate import decide, decide_first, pair_up
 from services.trainer.evaluation.metrics import estimate
+from services.trainer.evaluation.near_duplicates import Neighbours, list_near_duplicates
 from services.trainer.evaluation.report import build_report, changed_texts
+from services.trainer.evaluation.suspects import list_suspects
 from tests.support.label_states import EMPTY_STATE
 from tests.support.manifests import build_manifest as sample
 
@@ -143,7 +151,13 @@ def _version(
         else decide_first(answers, truth)
     )
     report = build_report(dataset, rows, probabilities, found, 1.2)
-    named = {**report, "changed": changed_texts(dataset, decision.compared_with, compared)}
+    named = {
+        **report,
+        "cut": documents.to_plain(CutTexts(4, 1, (1004, 1002))),
+        "near_duplicates": documents.to_plain(list_near_duplicates(dataset, _neighbours(texts))),
+        "changed": changed_texts(dataset, decision.compared_with, compared),
+        "suspects": documents.to_plain(list_suspects(dataset, rows, probabilities, np.ones(texts, np.bool_))),
+    }
     return BuiltVersion(_manifest(key, name, number, dataset, found, decision), answers, named)
 
 
@@ -152,12 +166,26 @@ def _manifest(
 ) -> Manifest:
     made = sample(name, key, dataset.labels)
     lineage = replace(made.lineage, run=f"{key.partition('-')[0]}-{number}", texts=len(dataset.examples), parent=decision.compared_with)  # fmt: skip
-    return replace(made, estimate=found, gate=decision, lineage=lineage, created_at=NOW + 3600 * number)
+    expected = (
+        ExpectedAccuracy(min(0.95, found.right / found.judged + 0.08), 0.05, 900) if number > 2 else None
+    )
+    truncation = Truncation(len(dataset.examples), 4, 190, 128, 512, 1.2)
+    return replace(
+        made,
+        estimate=found,
+        expected=expected,
+        gate=decision,
+        lineage=lineage,
+        truncation=truncation,
+        created_at=NOW + 3600 * number,
+    )
 
 
 def _dataset(texts: int, labels: Sequence[str]) -> Dataset:
     examples = tuple(
-        Example(f"{number:064x}", f"text {number}", labels[number % len(labels)], 1000 + number)
+        Example(
+            f"{number:064x}", f"text {number}", labels[number % len(labels)], 1000 + number, (), 5000 + number
+        )
         for number in range(texts)
     )
     names = tuple(labels)
@@ -167,16 +195,33 @@ def _dataset(texts: int, labels: Sequence[str]) -> Dataset:
         EMPTY_STATE,
         (Uncounted("cancelled", 2), Uncounted("no_text", 1)),
         (1003, 1010),
+        left_out={"no_text": (1007,)},
+        disagreement=Disagreement(
+            40,
+            31,
+            2,
+            (1003, 1010, 1005),
+            (LabelDisagreement(labels[0], 9, 5), LabelDisagreement(labels[-1], 7, 4)),
+        ),
     )
 
 
+def _neighbours(texts: int) -> Neighbours:
+    """Return every ninth text as a near-duplicate of the one after it."""
+    rows = np.arange(texts)
+    nearest = np.where(rows % 9 == 0, rows + 1, np.where(rows % 9 == 1, rows - 1, -1))
+    nearest[nearest >= texts] = -1
+    return Neighbours(nearest, np.where(nearest >= 0, 0.97, 0).astype(np.float32))
+
+
 def _answers(dataset: Dataset, skill: float) -> NDArray[np.float32]:
-    """Return (texts, labels): each text is right with the probability `skill`, reproducibly."""
+    """Return (texts, labels): each text is right with the probability `skill`, reproducibly; right ones are more confident."""
     size = len(dataset.labels)
-    rows = np.full((len(dataset.targets), size), 0.3 / size, np.float32)
+    rows = np.empty((len(dataset.targets), size), np.float32)
     for place, target in enumerate(dataset.targets):
         dice = random.Random(place)
-        luck, other = dice.random(), (target + 1 + dice.randrange(2)) % size
-        rows[place, target if luck < skill else other] += 0.7 - 0.3 * luck
-    rows /= rows.sum(axis=1, keepdims=True)
+        luck, other, sure = dice.random(), (target + 1 + dice.randrange(2)) % size, dice.random()
+        top = 0.5 + (0.49 * sure**0.5 if luck < skill else 0.4 * sure**2)
+        rows[place] = (1 - top) / max(1, size - 1)
+        rows[place, target if luck < skill else other] = top
     return rows

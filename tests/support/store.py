@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from services.core.errors import NotFound, StoreError
@@ -25,6 +25,9 @@ class MemoryStore:
         self.fail_at: int | None = None
         self.after = False
         self.error: BaseException = Killed()
+        self.clock: Callable[[], float] = lambda: 0.0
+        self.modified: dict[str, float] = {}
+        """When each object was written, by `clock`."""
         self.away: StoreError | None = None
         """Raised by every request."""
 
@@ -43,6 +46,7 @@ class MemoryStore:
     def write(self, key: str, data: bytes) -> None:
         self._maybe_fail(before=True)
         self.data[key] = data
+        self.modified[key] = self.clock()
         self._maybe_fail(before=False)
 
     def delete(self, key: str) -> None:
@@ -63,7 +67,9 @@ class MemoryStore:
         return False
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
-        return iter([Entry(key, len(self.data[key]), 0.0) for key in self.keys(prefix)])
+        return iter(
+            [Entry(key, len(self.data[key]), self.modified.get(key, 0.0)) for key in self.keys(prefix)]
+        )
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         self._answer()

@@ -7,7 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
 from services.core.domain import (
+    EMBED,
     LabelState,
     Manifest,
     Method,
@@ -18,14 +23,16 @@ from services.core.domain import (
     Served,
     Serving,
 )
+from services.core.encoders import Encoders
 from services.core.registry import Registry
-from services.core.runs import Runs
+from services.core.runs import Runs, embed_run_name
 from services.core.serving_table import ServingTableFile
 from services.core.store.files import FileStore
-from services.trainer.__main__ import train
+from services.trainer.embedding import embed
 from services.trainer.process import RetryingStore, Run
 from services.trainer.process.lifecycle import Stop
 from services.trainer.process.progress import Progress, first_status
+from services.trainer.training import train
 from tests.support.base_models import TEXTS
 from tests.support.label_states import write_label_state
 from tests.support.labelstudio import FakeLabelStudio
@@ -71,6 +78,7 @@ class TrainerWorld:
     random: random.Random = field(default_factory=lambda: random.Random(0))
     stop: Stop = field(default_factory=Stop)
     checkpoint_seconds: float = 60.0
+    pool_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         self.labelstudio.add_project(1, tuple(WORDS))
@@ -99,6 +107,27 @@ class TrainerWorld:
         self.runs.write(RunRequest(name, self.key, 1, "test", given, 1.0, asked=asked or {}, labels=labels))
         return name
 
+    def request_embed(self, seconds: float = 60.0, *, label_names: str = "", **parameters: Any) -> str:
+        """Request a run that computes features, and makes a version from label names if it is given their fingerprint."""
+        name = embed_run_name(1, len(self.runs.embed_names(1)) + 1)
+        given = Parameters(
+            base_model=str(self.base), max_length=32, budget_seconds=seconds, control="label", **parameters
+        )
+        self.runs.write(
+            RunRequest(name, self.key, 1, "test", given, 1.0, kind=EMBED, label_names=label_names)
+        )
+        return name
+
+    def add_texts(self, count: int) -> list[int]:
+        """Add unlabelled texts."""
+        numbers = []
+        for place in range(count):
+            number = self.labelstudio.add_task()
+            text = build_text(tuple(WORDS)[place % len(WORDS)], self.random)
+            self.labelstudio.tasks[1][number]["data"] = {"text": text}
+            numbers.append(number)
+        return numbers
+
     def labels(self, run: str) -> LabelState:
         """Return the labels that the run was requested for."""
         request = self.runs.request(run)
@@ -118,7 +147,8 @@ class TrainerWorld:
         assert request is not None
         with Progress(self.runs, first_status(self.runs, run)) as progress:
             store = RetryingStore(self.store, self.stop, pause=0.001)
-            train(
+            work = embed if request.kind == EMBED else train
+            work(
                 Run(
                     request,
                     Runs(store),
@@ -127,6 +157,7 @@ class TrainerWorld:
                     progress,
                     self.stop,
                     self.checkpoint_seconds,
+                    pool_seconds=self.pool_seconds,
                 )
             )
             progress.finish(RunState.DONE, 0)
@@ -135,6 +166,12 @@ class TrainerWorld:
         status = self.runs.status(run)
         assert status is not None
         return status
+
+    def weights(self, version: str) -> dict[str, NDArray[np.float32]]:
+        """Return the tensors of the version's encoder."""
+        encoders = Encoders(self.store)
+        manifest = encoders.manifest(self.manifest(version).encoder)
+        return load_file(encoders.folder(manifest, ["model.safetensors"]) / "model.safetensors")
 
     def manifest(self, version: str) -> Manifest:
         return self.registry.manifest(self.key, version)

@@ -51,7 +51,11 @@ def _passes(row: dict[str, Any], items: list[dict[str, Any]]) -> bool:
     for item in items:
         value = item["value"]
         if item["filter"] == "filter:tasks:total_annotations":
-            passes = bool(row["annotations"])
+            passes = bool(row["annotations"]) is (item["operator"] == "greater")
+        elif item["filter"] == "filter:tasks:updated_at":
+            passes = row["updated_at"] >= value
+        elif item["operator"] in {"less", "in_list"}:
+            passes = row["id"] < value if item["operator"] == "less" else row["id"] in value
         elif item["operator"] == "in":
             passes = value["min"] <= row["id"] <= value["max"]
         else:

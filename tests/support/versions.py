@@ -13,10 +13,9 @@ from services.core.registry import Registry
 from services.core.serving_table import ServingTableFile
 from services.trainer.data.base_model import load_base
 from services.trainer.methods import Head
-from services.trainer.publishing.export import write_sentence_transformers
-from services.trainer.publishing.int8 import attach_int8
-from tests.support.base_models import TEXTS, build_tiny_base
+from tests.support.base_models import build_tiny_base
 from tests.support.manifests import build_manifest
+from tests.support.whole_models import write_whole_probe
 
 KEY = "5-1"
 
@@ -27,11 +26,9 @@ def build_tiny_version(folder: Path) -> tuple[Path, Artefact]:
     made.mkdir(parents=True)
     base = load_base(str(build_tiny_base(folder / "base")), 32)
     weight: NDArray[np.float32] = np.random.default_rng(0).normal(0, 1, (2, 32)).astype(np.float32)
-    write_sentence_transformers(made, base, base.encoder, Head(weight, np.zeros(2, np.float32)), ("A", "B"))
-    engine, reason = attach_int8(made, "sentence-transformers", 32, 1.0, TEXTS)
-    assert engine == "ct2-int8", reason
+    write_whole_probe(made, base, Head(weight, np.zeros(2, np.float32)), ("A", "B"))
     (made / "oos.json").write_text("{}")
-    return made, Artefact("sentence-transformers", engine, reason, 32, 1.0)
+    return made, Artefact("sentence-transformers", "ct2-int8", "", 32, 1.0)
 
 
 def publish_versions(registry: Registry, made: tuple[Path, Artefact], *versions: str, key: str = KEY) -> None:

@@ -6,7 +6,6 @@ import signal
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from services.core.domain import Manifest, Method, RunState
 from tests.support.trainer import TrainerWorld
@@ -51,8 +50,10 @@ def is_whole(world: TrainerWorld, run: str, versions: list[str]) -> list[Manifes
     ("place", "exists", "says"),
     [
         pytest.param(r"/status\.json$", "", b'"stage": "loading"', id="after reading"),
-        pytest.param(r"/oos\.json$", f"{VERSION}/config.json", b"", id="while files are put into the store"),
-        pytest.param(r"/manifest\.json$", f"{VERSION}/tokenizer.json", b"", id="right before the manifest"),
+        pytest.param(
+            r"/oos\.json$", f"{VERSION}/head.safetensors", b"", id="while files are put into the store"
+        ),
+        pytest.param(r"/manifest\.json$", f"{VERSION}/report.json", b"", id="right before the manifest"),
     ],
 )
 def test_run_killed_before_publishing_keeps_its_labels(
@@ -82,8 +83,8 @@ def test_run_killed_before_publishing_keeps_its_labels(
 def test_run_killed_after_publishing_keeps_its_labels(
     world: TrainerWorld, monkeypatch: pytest.MonkeyPatch, place: str, says: bytes
 ) -> None:
-    world.label(300)
-    run = world.request(Method.AUTO, **FINE)
+    world.label(1_000)
+    run = world.request(Method.AUTO, **FINE | {"num_train_epochs": 2.0})
     killed(world, run, place, f"{VERSION}/manifest.json", says)
     first = world.manifest("support-1")
     world.label(25)
@@ -92,7 +93,7 @@ def test_run_killed_after_publishing_keeps_its_labels(
     assert found[0] == first, "a version that exists is never made again"
     assert [one.method for one in found] == [Method.LINEAR_PROBE, Method.LP_FT]
     assert (found[1].lineage.resumed_from is not None) == (b"fold-3" in says)
-    assert found[1].lineage.texts == 300, "the labels that came later wait for the next run"
+    assert found[1].lineage.texts == 1_000, "the labels that came later wait for the next run"
 
 
 @pytest.mark.usefixtures("quiet")
@@ -116,9 +117,6 @@ def test_resumed_fine_tune_equals_an_unbroken_one(
     assert before.answers.keys() == after.answers.keys()
     for key, given in before.answers.items():
         assert np.abs(np.array(given) - np.array(after.answers[key])).max() < 0.02
-    weights = [
-        load_file(world.registry.file(world.key, name, "model.safetensors"))
-        for name in ("support-1", "support-2")
-    ]
+    weights = [world.weights(name) for name in ("support-1", "support-2")]
     for name, tensor in weights[0].items():
         np.testing.assert_allclose(tensor, weights[1][name], atol=5e-3, err_msg=name)

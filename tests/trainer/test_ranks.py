@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from services.core.domain import Method, RunState, RunStatus
 from services.core.errors import BadConfig
@@ -66,7 +65,7 @@ def test_two_processes_train_the_same_model_as_one(
     assert before.keys() == after.keys()
     for key, given in before.items():
         assert np.abs(np.array(given) - np.array(after[key])).max() < 1e-3
-    weights = [load_file(still.registry.file(still.key, name, "model.safetensors")) for name in versions]
+    weights = [still.weights(name) for name in versions]
     for name, tensor in weights[0].items():
         if not name.endswith(
             "key.bias"
@@ -120,8 +119,8 @@ def test_a_killed_process_ends_all(world: TrainerWorld) -> None:
 
 
 def test_auto_by_two_processes(world: TrainerWorld) -> None:
-    world.label(300)
-    run = world.request(Method.AUTO, budget_seconds=1e6, num_train_epochs=2.0, learning_rate=5e-3)
+    world.label(1_000)
+    run = world.request(Method.AUTO, budget_seconds=1e6, num_train_epochs=1.0, learning_rate=5e-3)
     with serve_label_studio(world) as url:
         code, actual = ended(together(world, url, run))
     assert code == 0, actual
@@ -148,6 +147,38 @@ def test_one_process_becomes_the_trainer(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(os, "execv", execv)
     assert main(["--", "--run", "file:///a/runs/1-1", "--keep-log"]) == 78
     assert called == [["-P", "-m", "services.trainer", "--run", "file:///a/runs/1-1", "--keep-log"]]
+
+
+@pytest.mark.parametrize("pod", [0, 1])
+def test_features_are_computed_by_one_process(
+    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch, pod: int
+) -> None:
+    started = []
+
+    def execv(_program: str, arguments: list[str]) -> None:
+        started.append(arguments[1:])
+        raise SystemExit(0)
+
+    monkeypatch.setattr(os, "execv", execv)
+    url = f"{world.store.url}/runs/{world.request_embed()}"
+    given = [
+        "--processes",
+        "2",
+        "--pods",
+        "2",
+        "--rank-of-pod",
+        str(pod),
+        "--rendezvous",
+        "h:1",
+        "--run",
+        url,
+    ]
+    if pod:
+        assert main(given) == 0
+    else:
+        with pytest.raises(SystemExit):
+            main(given)
+    assert started == ([] if pod else [["-P", "-m", "services.trainer", "--run", url]])
 
 
 @pytest.mark.parametrize(

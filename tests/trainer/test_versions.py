@@ -9,16 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.core.domain import Method, Parameters, RunRequest, RunState, Served, Serving
+from services.core.accuracy import TOO_FEW
+from services.core.domain import ExpectedAccuracy, Method, Parameters, RunRequest, RunState, Served, Serving
+from services.core.encoders import Encoders
 from services.core.errors import BadConfig, BadData, BadRequest, Preempted, StoreError
 from services.core.labels import text_key
 from services.core.serving_table import ServingTableFile
 from services.core.store.files import FileStore
-from services.engine.model import load_model
+from services.engine.loading import Loader
 from services.trainer.data.split import is_in_holdout, split_key
 from services.trainer.evaluation import is_requested_by_person
 from services.trainer.methods import TrainedModel, TrainingContext, plan
-from services.trainer.methods.finetune import METHODS
+from services.trainer.methods.by_name import METHODS
 from services.trainer.process.lifecycle import Stop
 from tests.support.base_models import ARCHITECTURES, build_tiny_base
 from tests.support.trainer import WORDS, FakeStop, TrainerWorld, build_text
@@ -31,8 +33,8 @@ def test_published_version_is_complete(world: TrainerWorld) -> None:
     manifest = world.manifest("support-1")
     assert manifest.method is Method.LINEAR_PROBE
     assert manifest.labels == tuple(WORDS)
-    assert manifest.artefact.layout == "sentence-transformers"
-    assert manifest.artefact.temperature == 1.0
+    assert (manifest.artefact.layout, manifest.artefact.engine) == ("head", "encoder")
+    assert Encoders(world.store).exists(manifest.encoder)
     assert (manifest.estimate.source, manifest.estimate.judged) == ("cross-fit", 90)
     assert manifest.estimate.right > 60
     assert manifest.gate.promote
@@ -45,7 +47,7 @@ def test_published_version_is_complete(world: TrainerWorld) -> None:
         None,
     )
     assert len(lineage.annotation_ids) == 90
-    assert {"oos.json", "report.json", "config.json", "tokenizer.json"} <= manifest.files.keys()
+    assert manifest.files.keys() == {"head.safetensors", "oos.json", "report.json"}
     answers = world.registry.out_of_sample(world.key, "support-1")
     assert answers.answers.keys() == set(answers.trained_keys)
     assert all(abs(sum(given) - 1) < 1e-4 for given in answers.answers.values())
@@ -54,6 +56,21 @@ def test_published_version_is_complete(world: TrainerWorld) -> None:
     assert lineage.annotations_hash == world.labels(run).digest
     assert world.runs.snapshot(run) is None
     assert [one.version for one in world.status(run).published] == ["support-1"]
+
+
+def test_accuracy_to_expect_is_that_on_unlabelled_texts(world: TrainerWorld) -> None:
+    world.label(60)
+    world.train(world.request())
+    assert world.manifest("support-1").expected == ExpectedAccuracy(None, reason=TOO_FEW)
+    world.add_texts(300)
+    world.train(world.request_embed())
+    world.label(30)
+    world.train(world.request(Method.LINEAR_PROBE))
+    newest = world.registry.manifests(world.key)[-1]
+    assert newest.expected
+    assert newest.expected.accuracy
+    assert newest.expected.texts >= 20
+    assert 0.5 < newest.expected.accuracy <= 1
 
 
 @pytest.mark.parametrize(
@@ -77,6 +94,7 @@ def test_requested_method_is_promoted_on_few_texts(world: TrainerWorld) -> None:
     world.train(world.request(Method.LP_FT, asked={"method": "lp-ft"}, num_train_epochs=1.0))
     gate = world.manifest("support-2").gate
     assert (gate.promote, gate.compared_with, gate.pairs < 100) == (True, "support-1", True)
+    assert world.manifest("support-2").expected is None, "it has answered no unlabelled text"
     assert gate.reasons[0].startswith(
         "Promoted: a person requested it, and it is not significantly worse than support-1"
     )
@@ -86,11 +104,9 @@ def test_published_version_is_accurate(world: TrainerWorld) -> None:
     world.label(90)
     world.train(world.request())
     manifest = world.manifest("support-1")
-    model = load_model(
-        world.registry.folder(world.key, "support-1"), manifest.artefact, manifest.labels, 1, 1
-    )
+    model = Loader(world.registry).model(manifest)
     texts = [(label, build_text(label, world.random)) for label in WORDS for _ in range(10)]
-    scores = model.scores(model.logits_of([text for _, text in texts]))
+    scores = model.scores_of([text for _, text in texts])
     assert np.mean([scores.best(row)[0] == label for row, (label, _) in enumerate(texts)]) > 0.6
 
 
@@ -164,15 +180,13 @@ def test_pinned_project_says_versions_are_not_served(world: TrainerWorld) -> Non
     assert "pinned to support-1" in world.status(run).published[0].sentence
 
 
-@pytest.mark.parametrize(
-    ("method", "layout"),
-    [(Method.FINETUNE, "sequence-classification"), (Method.LP_FT, "sentence-transformers")],
-)
-def test_cheap_fine_tune_is_cross_fitted(world: TrainerWorld, method: Method, layout: str) -> None:
+@pytest.mark.parametrize("method", [Method.FINETUNE, Method.LP_FT])
+def test_cheap_fine_tune_is_cross_fitted(world: TrainerWorld, method: Method) -> None:
     world.label(60)
     world.train(world.request(method, budget_seconds=1e6, num_train_epochs=8.0, learning_rate=5e-3))
     manifest = world.manifest("support-1")
-    assert (manifest.method, manifest.artefact.layout) == (method, layout)
+    assert (manifest.method, manifest.artefact.layout) == (method, "head")
+    assert manifest.encoder != manifest.lineage.base_digest, "an encoder of its own"
     assert (manifest.estimate.source, manifest.estimate.judged) == ("cross-fit", 60)
     assert manifest.estimate.right > 25
     assert manifest.lineage.trained_on_everything
@@ -190,9 +204,11 @@ def test_every_architecture_can_be_fine_tuned_and_served(
         world.train(world.request(method, budget_seconds=1e-6, num_train_epochs=1.0))
     for version in ("support-1", "support-2"):
         manifest = world.manifest(version)
-        folder = world.registry.folder(world.key, version)
-        load_model(folder, manifest.artefact, manifest.labels, 1, 1).smoke_test()
-        assert (manifest.artefact.engine == "torch-fp32") == (architecture == "deberta-v2")
+        Loader(world.registry).model(manifest).smoke_test()
+        is_whole = architecture == "deberta-v2" and manifest.method is Method.FINETUNE
+        assert manifest.artefact.layout == ("sequence-classification" if is_whole else "head")
+        if architecture == "deberta-v2" and not is_whole:
+            assert Encoders(world.store).manifest(manifest.encoder).engine == "ort-int8"
 
 
 def test_texts_of_symbols_are_trained_and_evaluated(world: TrainerWorld) -> None:
@@ -235,7 +251,7 @@ def test_each_setting_changes_the_weights(world: TrainerWorld) -> None:
         run = world.request(Method.FINETUNE, **(cheap | change))
         world.train(run)
         name = world.status(run).published[0].version
-        weights.append(world.registry.file(world.key, name, "model.safetensors").read_bytes())
+        weights.append(world.manifest(name).encoder)
     assert weights[0] == weights[1], "the same settings give the same model"
     assert len(set(weights)) == 4
 
@@ -250,14 +266,22 @@ def test_auto_says_why_it_skips_fine_tuning(world: TrainerWorld) -> None:
     assert world.manifest("support-1").method is Method.LINEAR_PROBE
 
 
+@pytest.fixture
+def few_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `auto` try its second method on few texts."""
+    monkeypatch.setattr(plan, "SECOND_METHOD_MIN_TEXTS", 300)
+
+
+@pytest.mark.usefixtures("few_texts")
 def test_auto_drops_a_held_fine_tune(world: TrainerWorld) -> None:
     world.label(300)
-    run = world.request(Method.AUTO, budget_seconds=1e6, num_train_epochs=1.0, learning_rate=1e-9)
+    run = world.request(Method.AUTO, budget_seconds=1e6, num_train_epochs=1.0, learning_rate=0.05)
     world.train(run)
     assert world.registry.versions(world.key) == ["support-1"]
     assert "Fine-tuning was tried and not kept." in world.status(run).message
 
 
+@pytest.mark.usefixtures("few_texts")
 def test_auto_publishes_a_better_fine_tune(world: TrainerWorld) -> None:
     world.label(300)
     run = world.request(Method.AUTO, budget_seconds=1e6, num_train_epochs=6.0, learning_rate=5e-3)
@@ -269,6 +293,7 @@ def test_auto_publishes_a_better_fine_tune(world: TrainerWorld) -> None:
     assert [one.version for one in world.status(run).published] == ["support-1", "support-1b"]
 
 
+@pytest.mark.usefixtures("few_texts")
 @pytest.mark.parametrize("again", [False, True])
 def test_failed_second_method_keeps_the_first_version(
     world: TrainerWorld, monkeypatch: pytest.MonkeyPatch, again: bool
@@ -295,6 +320,7 @@ def test_failed_second_method_keeps_the_first_version(
     assert not list(world.store.keys(f"runs/{run}/checkpoints/"))
 
 
+@pytest.mark.usefixtures("few_texts")
 def test_preempted_second_method_is_preemption(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     def ended(_: TrainingContext) -> TrainedModel:
         raise Preempted("asked to end")
@@ -315,6 +341,7 @@ def test_crash_before_any_version_fails_the_run(world: TrainerWorld, monkeypatch
         world.train(world.request(Method.AUTO))
 
 
+@pytest.mark.usefixtures("few_texts")
 def test_auto_stops_a_slow_fine_tune(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "_TOLERANCE", 0.0)
     world.label(300)
@@ -396,7 +423,7 @@ def test_preempted_probe_publishes_nothing(world: TrainerWorld) -> None:
 def test_a_label_config_without_choices_is_bad_data(world: TrainerWorld) -> None:
     world.label(30)
     world.labelstudio.labels[1] = ()
-    with pytest.raises(BadData, match="single-choice"):
+    with pytest.raises(BadData, match="needs a <Choices>"):
         world.train(world.request())
 
 
@@ -419,7 +446,7 @@ def test_full_disk_leaves_no_partial_version(world: TrainerWorld, monkeypatch: p
     upload = FileStore.upload
 
     def full(self: FileStore, source: object, key: str) -> None:
-        if key.endswith("model.safetensors"):
+        if key.endswith("head.safetensors"):
             raise StoreError("no space left") from OSError(28, "No space left on device")
         upload(self, source, key)  # type: ignore[arg-type]
 

@@ -14,7 +14,6 @@ import httpx
 import pytest
 import structlog
 import torch
-from safetensors.numpy import load_file
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from services.core.domain import Manifest, RunRequest
@@ -95,7 +94,7 @@ def _run(folder: Path, base: Path) -> Trained:
     finally:
         hook.remove()
     (version,) = world.registry.versions(world.key)
-    weights = load_file(world.registry.file(world.key, version, "model.safetensors"))
+    weights = world.weights(version)
     return Trained(world.manifest(version), weights, len(steps), frozenset(decays))
 
 

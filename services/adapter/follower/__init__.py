@@ -18,7 +18,8 @@ import structlog
 from services.adapter import metrics
 from services.adapter.follower.board_reader import BoardReader
 from services.adapter.follower.notice_forwarder import NoticeForwarder
-from services.adapter.state.board import Board, BoardDocument, ProjectView
+from services.adapter.state.board import Board, ProjectView
+from services.adapter.state.board_file import BoardDocument
 from services.adapter.state.events import EventBuffer
 from services.core.domain import Served, Serving
 from services.core.errors import StoreError
@@ -28,7 +29,9 @@ from services.core.serving_table import ServingTableReader
 from services.core.store import ObjectStore
 
 log = structlog.get_logger()
-POLL_SECONDS: Final = 0.5
+POLL_SECONDS: Final = 0.25
+"""Between reads of the table. All replicas switch to a new version two of them after it was written."""
+BOARD_SECONDS: Final = 0.5
 _STALE_SECONDS: Final = 10.0
 _SILENT_ADVICE: Final = "Another one takes over within seconds; if none does, `fitloop doctor` says why."
 
@@ -58,6 +61,7 @@ class Follower:
     """Whether the table was read since `start`: what was read in an earlier time as follower may be out of date."""
     _due_at: float = 0.0
     """When the table is read next."""
+    _board_due_at: float = 0.0
     _shown: tuple[BoardDocument, Serving, str] | None = None
     """What the board shows."""
     _problem: LogOnce = field(default_factory=LogOnce)
@@ -69,7 +73,7 @@ class Follower:
 
     def start(self, now: float) -> None:
         """Start following: wait from now on for the board of the next leader."""
-        self._due_at, self._shown, self._has_table = now, None, False
+        self._due_at, self._board_due_at, self._shown, self._has_table = now, now, None, False
         self._boards.start(now)
 
     def tick(self, now: float) -> float:
@@ -79,7 +83,10 @@ class Follower:
             missed = max(0.0, now - self._due_at) // POLL_SECONDS
             self._due_at = min(self._due_at, now) + (missed + 1) * POLL_SECONDS
             self._read_table()
-        self._boards.step(now, is_due=is_due)
+        is_board_due = is_due and not self._board_due_at - BOARD_SECONDS <= now < self._board_due_at
+        if is_board_due:
+            self._board_due_at = now + BOARD_SECONDS
+        self._boards.step(now, is_due=is_board_due)
         document = self._boards.document
         self._forwarder.step(now, in_batches=document is None or document.reads_batches)
         self.board.store_problem = self._problem.problem or self._boards.problem.problem

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from services.adapter.state.board import BOARD_KEY, BoardDocument, ProjectView
+from services.adapter.state.board import ProjectView
+from services.adapter.state.board_file import BOARD_KEY, BoardDocument
 from services.adapter.state.documents import ProjectDocuments
 from services.adapter.training.label_reader import label_space_of
 from services.core import documents

@@ -11,7 +11,8 @@ import structlog
 from services.adapter import metrics
 from services.adapter.state.events import EventBuffer
 from services.core.errors import StoreError
-from services.core.inbox import ChangeNotice, Inbox
+from services.core.inbox import Inbox
+from services.core.notices import ChangeNotice
 from services.core.retry import Backoff, LogOnce
 from services.core.telemetry.logs import unexpected_error_message
 

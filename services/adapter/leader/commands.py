@@ -47,16 +47,6 @@ def group_commands(commands: Iterable[Command]) -> tuple[dict[int, list[Command]
     return found, superseded
 
 
-def clean_inbox(inbox: Inbox, superseded: Iterable[Command], notice_keys: Iterable[str]) -> None:
-    """Remove commands that newer ones supersede, and handled notices. For a worker; the next pass repeats what failed.
-
-    Raises StoreError.
-    """
-    for command in superseded:
-        inbox.close_command(command, "superseded by a newer one")
-    inbox.delete_notices(notice_keys)
-
-
 @dataclass(frozen=True, slots=True)
 class Handled:
     """What became of commands."""
@@ -99,7 +89,7 @@ class CommandHandler:
         in_progress = has_served = False
         for command in commands:
             if self.history.has_run_for(command.id):
-                self.inbox.delete_command(command.id)
+                self.inbox.answer_command(command)
             elif command.action is Action.TRAIN:
                 trains.append(command)
             elif not (

@@ -13,7 +13,9 @@ from services.adapter.serving.promotions import Promotions
 from services.adapter.serving.refresh import Refresher
 from services.adapter.state.board import Board
 from services.adapter.state.project_state import ProjectStateFile
+from services.adapter.training.help_monitor import Answers, HelpMonitor
 from services.adapter.training.index_updater import LabelSource
+from services.adapter.training.label_reader import LabelReader
 from services.adapter.training.retention import Retention
 from services.adapter.training.run_queue import RunQueue
 from services.core.inbox import Inbox
@@ -51,6 +53,8 @@ class ReconcilerContext:
     workers: Workers
     queue: WorkQueue
     clock: Callable[[], float]
+    answers: Answers
+    """What versions would have suggested for blind tasks; asked by workers."""
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     """Of Label Studio as a whole."""
     label_studio_problem: str = ""
@@ -59,3 +63,9 @@ class ReconcilerContext:
     def state_file(self, project_key: str) -> ProjectStateFile:
         """Return the project's state.json, not read yet."""
         return ProjectStateFile(self.registry.store, project_key, lambda: self.promotions.table.term)
+
+    def label_reader(self, project_id: int) -> LabelReader:
+        """Return a reader of the project's labels, which has read nothing yet."""
+        store = self.registry.store
+        monitor = HelpMonitor(store, self.settings.serving.blind_share, self.answers)
+        return LabelReader(self.label_studio, project_id, store, monitor)

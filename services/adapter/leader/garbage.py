@@ -11,10 +11,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Final
 
 import structlog
 
+from services.adapter.leader.encoders import EncoderCollector
 from services.adapter.leader.workers import Finished, Workers
 from services.adapter.state.documents import NotLeading
 from services.adapter.state.gc_reports import (
@@ -25,16 +27,19 @@ from services.adapter.state.gc_reports import (
     ReportedLeftover,
     ReportedProject,
 )
-from services.adapter.training.survey import Leftover, StoredProject, remove, survey
+from services.adapter.training.survey import Leftover, StoredProject, remove_all, survey
 from services.core.domain import Action, Command
 from services.core.errors import FitloopError
 from services.core.inbox import Inbox
+from services.core.parallel import in_parallel
 from services.core.settings import StorageSettings
 from services.core.store import ObjectStore
 from services.core.telemetry.logs import unexpected_error_message
 
 log = structlog.get_logger()
 _WORK: Final = "gc"
+_BATCH: Final = 32
+"""Leftovers that are decided on and deleted together."""
 _SERVED: Final = "it is served, was served last, or is being rolled out by now"
 
 
@@ -59,6 +64,8 @@ class GcJob:
     kept: dict[tuple[str, str], str] = field(default_factory=dict)
     """Why something was not deleted, by the project's key and its name."""
     problem: str = ""
+    encoders_begun: bool = False
+    """Whether encoders are being looked at, or nothing asks for that."""
 
     @property
     def is_dry(self) -> bool:
@@ -78,9 +85,11 @@ class GcJob:
         self.kept |= {(key, leftover.name): "not deleted, or not whole" for key, leftover in self.left}
         self.left.clear()
 
-    def report(self, now: float) -> GcReport:
+    def report(self, encoders: Sequence[ReportedLeftover], now: float) -> GcReport:
         """Return what was done."""
         totals, rows = Counter[str](), list[ReportedProject]()
+        for encoder in encoders:
+            totals.update({"deleted": not encoder.kept, "freed": 0 if encoder.kept else encoder.size})
         for stored in self.projects:
             listed = []
             for leftover in stored.leftovers:
@@ -99,6 +108,7 @@ class GcJob:
             tuple(rows),
             totals["deleted"],
             totals["freed"],
+            tuple(encoders[:MAX_ROWS]),
             max(0, totals["rows"] - MAX_ROWS),
             self.problem,
         )
@@ -112,6 +122,7 @@ class GarbageCollector:
     settings: StorageSettings
     inbox: Inbox
     workers: Workers
+    encoders: EncoderCollector
     is_kept: Callable[[str, str], bool]
     """Whether a project's version is served, was served last, or is being rolled out, by the table in memory."""
     term: Callable[[], int] = lambda: 0
@@ -128,8 +139,18 @@ class GarbageCollector:
         job = self._job
         while job.left and not self.workers.is_busy(_WORK):
             self._decide(job, now)
-        if not self.workers.is_busy(_WORK):
+        if not self.workers.is_busy(_WORK) and self._has_seen_encoders(job, now):
             self._finish(job, now)
+
+    def _has_seen_encoders(self, job: GcJob, now: float) -> bool:
+        """Have encoders looked at once the rest is done, since deleted versions need none; return whether that is done as well."""
+        if job.command.project_id or job.problem:
+            return True
+        if job.encoders_begun:
+            return not self.encoders.is_busy
+        read = {one.project: one.encoders for one in job.projects if one.encoders}
+        job.encoders_begun = self.encoders.begin(now, dry_run=job.is_dry, learned=read)
+        return False
 
     def _surveyed(self, job: GcJob, finished: Finished[list[StoredProject]]) -> None:
         if isinstance(finished.error, NotLeading):
@@ -140,31 +161,39 @@ class GarbageCollector:
             job.found(finished.result())
 
     def _decide(self, job: GcJob, now: float) -> None:
-        """Have the next leftover deleted, unless it is served by now. Raises StoreError, and then it is still the next."""
-        key, leftover = job.left[0]
-        is_kept = bool(leftover.version) and self.is_kept(key, leftover.version)
-        if not is_kept and leftover.version and not leftover.interrupted:
-            self.store.delete(leftover.keys[0])  # the manifest: without it the version does not exist
-        job.left.popleft()
-        if is_kept:
-            job.kept[key, leftover.name] = _SERVED
-            return
-        work = partial(remove, self.store, leftover, now)
-        self.workers.submit(_WORK, work, partial(self._removed, job, key, leftover))
+        """Have the next leftovers deleted, unless they are served by now. Raises StoreError, and then they are still the next."""
+        batch = [*islice(job.left, _BATCH)]
+        served = {
+            (key, one.name): _SERVED for key, one in batch if one.version and self.is_kept(key, one.version)
+        }
+        chosen = [(key, one) for key, one in batch if (key, one.name) not in served]
+        manifests = [one.keys[0] for _, one in chosen if one.version and not one.interrupted]
+        in_parallel(self.store.delete, manifests)  # without it the version does not exist
+        job.kept |= served
+        for _ in batch:
+            job.left.popleft()
+        work = partial(remove_all, self.store, [one for _, one in chosen], now)
+        self.workers.submit(_WORK, work, partial(self._removed, job, chosen))
 
-    def _removed(self, job: GcJob, key: str, leftover: Leftover, finished: Finished[str]) -> None:
+    def _removed(
+        self, job: GcJob, batch: Sequence[tuple[str, Leftover]], finished: Finished[list[str]]
+    ) -> None:
         if isinstance(finished.error, NotLeading):
             raise finished.error  # the next leader carries it out
         if finished.error is not None:
-            job.left.appendleft((key, leftover))
+            job.left.extendleft(reversed(batch))
             job.failed(finished.error)
-        elif kept := finished.result():
-            job.kept[key, leftover.name] = kept
-        else:
-            log.info("leftover_deleted", key=key, name=leftover.name, reason=leftover.why)
+            return
+        for (key, leftover), kept in zip(batch, finished.result(), strict=True):
+            if kept:
+                job.kept[key, leftover.name] = kept
+            else:
+                log.info("leftover_deleted", key=key, name=leftover.name, reason=leftover.why)
 
     def _finish(self, job: GcJob, now: float) -> None:
-        report = job.report(now)
+        encoders = self.encoders.leftovers() if job.encoders_begun else ()
+        job.problem = job.problem or (self.encoders.problem if job.encoders_begun else "")
+        report = job.report(encoders, now)
         GcReportFile(self.store).add(report, self.term())
         verb = "would be deleted" if job.is_dry else "deleted"
         reason = f"{report.deleted} {verb}, {report.freed / 1e6:.1f} MB"

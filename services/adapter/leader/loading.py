@@ -6,16 +6,21 @@ connection.json and state.json. Only runs and versions of a leader of an earlier
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from services.adapter.leader.older_runs import OlderRuns
 from services.adapter.leader.workers import Finished, Workers
 from services.adapter.state.documents import Connection, ProjectDocuments, VersionOutcome
-from services.adapter.state.project_state import ProjectState, RunRecord, read_project_state
+from services.adapter.state.project_state import (
+    ProjectState,
+    RunRecord,
+    read_project_state,
+    with_names_run,
+)
 from services.adapter.training.runs import published_versions, read_records
 from services.core.domain import Manifest, Project, RunRequest, Served
 from services.core.errors import StoreError
@@ -42,6 +47,8 @@ class LoadedProject:
     """The highest number of any run."""
     manifests: tuple[Manifest, ...] = ()
     """Of the versions that it serves, and of the newest."""
+    older: tuple[str, ...] = ()
+    """Names of runs that were not read: no decision depends on them."""
     unwritten: tuple[RunRequest, ...] = ()
     """Requests of active runs without a request.json: the leader that added them died before it wrote that."""
 
@@ -56,16 +63,18 @@ def load_project(
     if state is None:
         state = ProjectState()
         run_names = runs.names(project.id) if run_names is None else run_names
-    records = read_records(runs, project_key, state.runs, run_names)
+    records, older = read_records(runs, project_key, state.runs, run_names)
     active = [record for record in records if record.outcome is None]
+    with_versions = with_names_run(records, state)
     return LoadedProject(
         project,
         stored.connection(),
         state,
         tuple(records),
-        tuple(_outcomes(stored, state, records)),
+        tuple(_outcomes(stored, state, with_versions)),
         max([state.last_run, *(run_number(name) for name in run_names or ())]),
-        tuple(_manifests(Registry(store), project_key, served, records)),
+        tuple(_manifests(Registry(store), project_key, served, with_versions)),
+        older,
         tuple(record.request for record in active if runs.request(record.run) is None),
     )
 
@@ -85,11 +94,14 @@ def _outcomes(
 def _manifests(
     registry: Registry, project_key: str, served: Served, records: Sequence[RunRecord]
 ) -> Iterator[Manifest]:
-    """Yield the manifests that can be read."""
+    """Yield the manifests that are not missing or broken. Raises StoreError if the store does not answer: a worker tries again."""
     names = (served.current, served.previous, served.target, *published_versions(records)[:1])
     for version in dict.fromkeys(filter(None, names)):
-        with contextlib.suppress(StoreError):
+        try:
             yield registry.manifest(project_key, version)
+        except StoreError as error:
+            if error.transient:
+                raise
 
 
 @dataclass(slots=True)
@@ -104,6 +116,7 @@ class ProjectLoader:
     """Called with the ids of all projects in the store."""
     on_loaded: Callable[[str, Finished[LoadedProject]], None]
     """Called with a project's key and what was read, or why it could not be."""
+    older: OlderRuns
     _due: dict[int, tuple[str, float]] = field(default_factory=dict)
     """Key and time, by project id."""
     _unread: set[int] | None = None
@@ -127,6 +140,11 @@ class ProjectLoader:
         """Return whether the project will be loaded, or may be: the store has not been listed yet."""
         return self._unread is None or project_id in self._due
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether the store was listed, and no project is to be read, for the first time or after an error."""
+        return self._unread is not None and not self._due
+
     def next_at(self) -> float:
         """Return when the next project is due that no worker reads; infinity if none is."""
         times = (at for number, (_, at) in self._due.items() if not self.workers.is_busy(("load", number)))
@@ -142,6 +160,8 @@ class ProjectLoader:
             key, _ = self._due[project_id]
             work = partial(load_project, self.store, key, self._run_names.get(project_id), self.served(key))
             self.workers.submit(("load", project_id), work, partial(self._loaded, project_id, key))
+        if self.is_complete:
+            self.older.step()
 
     def _listed(self, now: float, finished: Finished[tuple[list[str], dict[int, list[str]]]]) -> None:
         keys, names = finished.result()  # raises: without the list nothing is known, and the tick fails
@@ -159,6 +179,7 @@ class ProjectLoader:
             self._unread.discard(project_id)
         if finished.error is None:
             self._run_names.pop(project_id, None)
+            self.older.add(key, finished.result().older)
         self.on_loaded(key, finished)
 
 

@@ -12,9 +12,14 @@ from services.adapter.leader.connection_check import GONE_SECONDS
 from services.adapter.serving.table import ServingTableWriter
 from services.adapter.state.project_state import ProjectState, ProjectStateFile
 from services.core.errors import StoreError
+from services.core.notices import ChangeNotice
 
 log = structlog.get_logger()
 _RECENT_SECONDS: Final = 3600.0
+_DELETED: Final = "PROJECT_DELETED"
+_STILL_THERE_SECONDS: Final = 60.0
+_MAX_REMEMBERED: Final = 1000
+"""Limit of reported deletions: the ids in events are not authenticated."""
 
 
 class MissingProjects:
@@ -47,6 +52,27 @@ class MissingProjects:
             and max(read_at, default=0.0) > now - _RECENT_SECONDS
         ):
             self._table.drop_project(project_id)
+
+
+class ReportedDeletions:
+    """The projects whose deletion Label Studio's events have reported. Only the leader's thread may call it."""
+
+    def __init__(self) -> None:
+        self._at: dict[int, float] = {}
+
+    def note(self, notice: ChangeNotice) -> None:
+        """Note the event, if it is one."""
+        if _DELETED in notice.actions and len(self._at) < _MAX_REMEMBERED:
+            self._at[notice.project_id] = notice.at
+
+    def found(self, project_id: int, read_at: float) -> None:
+        """Ignore it if Label Studio still has the project a minute later: events are not authenticated."""
+        if read_at > self._at.get(project_id, float("inf")) + _STILL_THERE_SECONDS:
+            del self._at[project_id]
+
+    def take(self, project_id: int) -> bool:
+        """Return whether the project's deletion was reported, and forget that."""
+        return self._at.pop(project_id, None) is not None
 
 
 def is_gone(state: ProjectState, now: float) -> bool:

@@ -17,23 +17,22 @@ from services.adapter import metrics
 from services.adapter.leader.context import ReconcilerContext
 from services.adapter.leader.discovery import Discovery
 from services.adapter.leader.loading import LoadedProject, ProjectLoader, id_of
-from services.adapter.leader.missing import MissingProjects, is_gone
+from services.adapter.leader.missing import MissingProjects, ReportedDeletions, is_gone
+from services.adapter.leader.older_runs import OlderHistory, OlderRuns
 from services.adapter.leader.reconciler import ProjectReconciler
 from services.adapter.leader.workers import Finished
 from services.adapter.state.board import ProjectView
 from services.adapter.state.documents import NotLeading
 from services.core.domain import Command, Project
 from services.core.errors import FitloopError, LabelStudioNotFound, NotFound, ProjectReplaced, StoreError
-from services.core.inbox import ChangeNotice
+from services.core.notices import ChangeNotice
 from services.core.retry import Backoff
 from services.core.telemetry.correlation import bind_ids
 from services.core.telemetry.logs import safe_traceback, unexpected_error_message
 
 log = structlog.get_logger()
 _MAX_REMEMBERED: Final = 1000
-"""Limit of projects whose notices or deletion are kept in memory."""
-_DELETED: Final = "PROJECT_DELETED"
-_STILL_THERE_SECONDS: Final = 60.0
+"""Limit of projects whose notices are kept in memory."""
 _MIN_SECONDS: Final = 0.05
 """Between two steps of a project, unless a worker has finished something for it."""
 
@@ -49,6 +48,7 @@ class ProjectSet:
             context.promotions.table.served,
             self._listed,
             self._loaded,
+            OlderRuns(context.registry.store, context.workers, self._add_older),
         )
         self._context = context
         self._discovery = Discovery(
@@ -59,15 +59,14 @@ class ProjectSet:
         self._backoffs: dict[int, Backoff] = {}
         self._notices: dict[int, ChangeNotice] = {}
         """Events and /setup data that no step has handled yet."""
-        self._deleted: dict[int, float] = {}
+        self._deletions = ReportedDeletions()
         self._missing = MissingProjects(context.promotions.table)
         self._commands: Mapping[int, list[Command]] = {}
 
     def receive(self, notices: Iterable[ChangeNotice], now: float) -> None:
         """Keep change notices until a step has handled them; look up projects that are not connected."""
         for notice in notices:
-            if _DELETED in notice.actions and len(self._deleted) < _MAX_REMEMBERED:
-                self._deleted[notice.project_id] = notice.at
+            self._deletions.note(notice)
             if len(self._notices) >= _MAX_REMEMBERED:
                 self._notices.clear()
             known = self._notices.get(notice.project_id)
@@ -158,6 +157,17 @@ class ProjectSet:
             self._fresh[project_id] = finished.result()
             self._context.queue.add(project_id, now)
 
+    def _add_older(self, found: OlderHistory) -> None:
+        project_id, key = id_of(found.project_key), found.project_key
+        reconciler = self.reconcilers.get(project_id)
+        if reconciler and reconciler.project.key == key:
+            self._guard(
+                project_id,
+                key,
+                lambda: found.add_to(reconciler.history, reconciler.versions),
+                self._context.clock(),
+            )
+
     def _begin(self, loaded: LoadedProject, now: float) -> None:
         project = loaded.project
         before = self.reconcilers.get(project.id)
@@ -173,7 +183,8 @@ class ProjectSet:
         reconciler.reconcile(commands, now)
         self._backoffs.pop(project_id, None)
         self._notices.pop(project_id, None)
-        self._clear_deletion(reconciler)
+        if reading := reconciler.planner.reading:
+            self._deletions.found(project_id, reading.read_at)
 
     def _guard(self, project_id: int, key: str, work: Callable[[], object], now: float) -> None:
         """Do what may fail for one project alone. Raises NotLeading."""
@@ -220,8 +231,7 @@ class ProjectSet:
     def _remove(self, project_id: int, reason: str) -> None:
         """Remove a project that Label Studio no longer has, or hides. Its versions and commands stay in the store.
 
-        It is no longer served either if Label Studio itself reported its deletion: a token that merely lost access to the
-        project gets the same answer.
+        It is no longer served either if its deletion was reported: a token that merely lost access to it gets the same answer.
         """
         log.warning("project_removed", project=project_id, reason=reason)
         for known in (self.reconcilers, self._backoffs, self._notices, self._fresh):
@@ -232,16 +242,8 @@ class ProjectSet:
         self._context.run_queue.remove(project_id)
         self._context.board.remove(project_id)
         metrics.forget_project(project_id)
-        if project_id in self._deleted:
+        if self._deletions.take(project_id):
             self._context.promotions.table.drop_project(project_id)
-            del self._deleted[project_id]
-
-    def _clear_deletion(self, reconciler: ProjectReconciler) -> None:
-        """Ignore a reported deletion if Label Studio still has the project a minute later: events are not authenticated."""
-        deleted_at = self._deleted.get(reconciler.project.id)
-        reading = reconciler.planner.reading
-        if deleted_at is not None and reading and reading.read_at > deleted_at + _STILL_THERE_SECONDS:
-            del self._deleted[reconciler.project.id]
 
     def _drop_commands(self, project_id: int) -> None:
         for command in self._commands.get(project_id, []):

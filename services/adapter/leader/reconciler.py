@@ -1,23 +1,24 @@
-"""Reconciles one project: its versions, commands, labels and runs, one step at a time.
+"""Reconciles one project, one step at a time: published versions, then commands, labels and the trigger, the board, the refresh.
 
-A step deals with published versions, then commands, labels and the trigger, the board, the refresh. It makes no request to
-Label Studio: a poll that is due is given to a worker, and a later step decides on its result. Each part reads what it needs
-from the store, or from memory that was read from there, so a step that was cut off anywhere is simply repeated.
+It makes no request to Label Studio: a poll that is due is given to a worker, and a later step decides on its result. Each part
+reads what it needs from the store, or from memory that was read from there, so a step that was cut off is simply repeated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import structlog
 
 from services.adapter.leader.commands import SERVING_ACTIONS, CommandHandler
 from services.adapter.leader.connection_check import ConnectionCheck
 from services.adapter.leader.context import ReconcilerContext
+from services.adapter.leader.encoder_uses import base_models
+from services.adapter.leader.estimate_scoring import EstimateScoring
 from services.adapter.leader.loading import LoadedProject
 from services.adapter.leader.polling import LabelPolling
 from services.adapter.leader.status import StatusBuilder
+from services.adapter.leader.step_schedule import next_step_at
 from services.adapter.leader.sweeping import Sweeping
 from services.adapter.metrics import leader_metrics
 from services.adapter.serving import messages
@@ -25,21 +26,18 @@ from services.adapter.serving.sync import LabelStudioSync
 from services.adapter.serving.versions import ProjectVersions
 from services.adapter.state.board import ProjectView
 from services.adapter.state.documents import ProjectDocuments
-from services.adapter.training.label_reader import LabelReader, Reading, label_space_of
+from services.adapter.training.embedding import Embedding
+from services.adapter.training.label_reader import Reading, label_space_of
 from services.adapter.training.planner import Planner
 from services.adapter.training.poll_schedule import PollSchedule
 from services.adapter.training.run_metrics import RunMetrics
 from services.adapter.training.run_queue import RunStarter
-from services.adapter.training.runs import RunHistory
+from services.adapter.training.runs import RunHistory, published_versions
 from services.core.domain import Command, LabelSpace, Project
-from services.core.inbox import ChangeNotice
+from services.core.notices import ChangeNotice
 from services.core.settings.parameters import apply_overrides
 
 log = structlog.get_logger()
-_ROLLOUT_SECONDS: Final = 0.25
-"""Between steps during a rollout: annotators wait for it."""
-_ACTIVE_SECONDS: Final = 0.5
-"""Between steps while a run is active or a refresh is in progress."""
 
 
 class ProjectReconciler:
@@ -61,16 +59,26 @@ class ProjectReconciler:
             PollSchedule(settings.trigger.of(project.id)),
             apply_overrides(settings.training.parameters(), settings.trigger.parameters_of(project.id)),
             settings.training,
-            LabelReader(context.label_studio, project.id, context.registry.store),
+            context.label_reader(project.id),
             self.history,
             context.inbox,
             context.run_queue,
             lambda: context.promotions.table.term,
         )
-        self.versions = ProjectVersions(promotions, self.history, self.state_file)
+        self.versions = ProjectVersions(promotions, self.history, settings.trigger.cold_start)
         self.starter = RunStarter(context.launcher, self.history)
+        self.embedding = Embedding(
+            self.history,
+            self.planner,
+            self.state_file,
+            context.run_queue,
+            context.launcher,
+            settings.trigger.embed_seconds,
+            lambda: context.promotions.table.term,
+        )
+        self.estimates = EstimateScoring(project.key, project.id, context)
         self._status_builder = StatusBuilder(
-            self.history, self.planner, self.versions, self.sync, self.starter
+            self.history, self.planner, self.versions, self.sync, self.starter, self.embedding, self.estimates
         )
         self.space: LabelSpace | None = None
         self._update_label_space()
@@ -84,20 +92,7 @@ class ProjectReconciler:
 
     def due_at(self, now: float) -> float:
         """Return when the next step is due, if nothing happens before. Raises StoreError."""
-        if self.versions.is_rolling_out():
-            return now + _ROLLOUT_SECONDS
-        if now < (takes_effect := self.versions.rollout.served.since):
-            return min(takes_effect, now + _ACTIVE_SECONDS)
-        progress = self.sync.progress(self.project.id)
-        is_refreshing = progress is not None and not progress.done
-        if self.history.active is not None or is_refreshing or self.versions.is_changing(now):
-            return now + _ACTIVE_SECONDS
-        return min(
-            self.polling.due_at(),
-            self.planner.webhook.due_at(),
-            self.sweeping.due_at,
-            self.connection_check.due_at,
-        )
+        return next_step_at(self, now)
 
     def begin(self, loaded: LoadedProject, before: ProjectReconciler | None, now: float) -> None:
         """Continue from what the store has, and show the project. Raises StoreError.
@@ -112,6 +107,7 @@ class ProjectReconciler:
         self.history.begin(loaded.records, loaded.last_run)
         self.versions.promotions.manifests.begin(loaded.manifests)
         self.versions.begin(loaded.outcomes)
+        self.embedding.begin()
         if before:
             self.problems["store"] = before.problems.get("store", "")
             self.sync.new_tasks = before.sync.new_tasks
@@ -144,8 +140,9 @@ class ProjectReconciler:
         self.sync.save_setup()
         self._update_label_space()
         if ended := self.history.update():
-            self.sweeping.due_at = now
             self.planner.poll_soon()
+        if self.embedding.update() or ended:
+            self.sweeping.due_at = now
         active = self.history.active
         self.run_metrics.count([*ended, active] if active else ended)
         self._report_active_run()
@@ -154,10 +151,12 @@ class ProjectReconciler:
         self.starter.ensure_running(now)
         self._check_connection(now)
         self._reconcile_labels(now)
+        self._reconcile_features(now)  # before a new run is started, which needs the place of another
         self.starter.ensure_running(now)
+        self.estimates.step(self.planner.reading, published_versions(self.history.records), now)
         self._publish_status(now)
         self._refresh(now)
-        self.sweeping.step(self.project, now)
+        self.sweeping.step(self.project, base_models(self), now)
 
     def _reconcile_versions(self, commands: Sequence[Command], now: float) -> None:
         """Take one step towards the version to be served. People's requests precede the gate's decisions."""
@@ -187,6 +186,12 @@ class ProjectReconciler:
             self._webhook_silent_at = now
         self.polling.start_if_due(self._train_commands, self.sync.connection.overrides, now)
         self.problems["label studio"] = self.polling.problem
+
+    def _reconcile_features(self, now: float) -> None:
+        is_training = self.history.active is not None or self.planner.is_queued or bool(self._train_commands)
+        paused, wish = self.sync.connection.paused, self.versions.cold_start
+        self.embedding.step(self.space, wish, now, paused=paused, is_training=is_training)
+        self.problems["features"] = self.embedding.problem
 
     def _check_connection(self, now: float) -> None:
         self.connection_check.step(self.sync.connection.seen_url, now)
@@ -222,16 +227,12 @@ class ProjectReconciler:
         version = self.versions.rollout.served.effective_version(now)
         progress = self.sync.progress(self.project.id)
         self.problems["refresh"] = progress.problem if progress else ""
-        if (
-            version is not None
-            and self.space is not None
-            and version not in self.versions.foreign(self.space)
-        ):
-            self.sync.follow_served(self.project, self.space, version, is_quiet=self.planner.is_quiet)
+        if version and self.space and version not in self.versions.foreign(self.space):
+            self.sync.follow_served(self.project, self.space, version, is_quiet=now >= self.planner.quiet_at)
 
     def _report_active_run(self) -> None:
         active = self.history.active
-        waits = active is not None and active.started_at is None and bool(active.waiting_reason)
+        waits = bool(active and active.started_at is None and active.waiting_reason)
         self.context.run_queue.set_running(self.project.id, active.run if active else None, waits=waits)
 
     def _publish_status(self, now: float) -> None:

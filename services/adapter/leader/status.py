@@ -5,25 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from services.adapter.leader.estimate_scoring import EstimateScoring
+from services.adapter.leader.figures import build_figures
 from services.adapter.serving import messages
 from services.adapter.serving.label_studio import RefreshProgress, progress_message
-from services.adapter.serving.promotions import ManifestCache
+from services.adapter.serving.manifest_cache import ManifestCache
 from services.adapter.serving.sync import LabelStudioSync
 from services.adapter.serving.versions import ProjectVersions, no_suggestions_reason
 from services.adapter.state.board import (
-    CurrentVersion,
-    Figures,
     LatestDecision,
     ProjectView,
     effective_served,
 )
 from services.adapter.state.documents import PromotionResult
-from services.adapter.state.project_state import RunRecord
-from services.adapter.training import trigger
+from services.adapter.state.project_state import RunRecord, with_names_run
+from services.adapter.training import cold_start
+from services.adapter.training.embedding import Embedding
 from services.adapter.training.planner import Planner
 from services.adapter.training.run_queue import RunStarter
 from services.adapter.training.runs import RunHistory, published_versions
-from services.core.domain import LabelSpace, Manifest, Pending, Project, RunState, RunStatus
+from services.core.domain import (
+    LabelSpace,
+    Manifest,
+    Project,
+    RunState,
+    RunStatus,
+)
 from services.core.errors import CorruptVersion, NotFound, StoreError, UnknownFormat
 from services.core.labels.uncounted import truncation_message
 from services.core.runs import FINAL
@@ -38,6 +45,8 @@ class StatusBuilder:
     versions: ProjectVersions
     sync: LabelStudioSync
     starter: RunStarter
+    embedding: Embedding
+    estimates: EstimateScoring
     _manifest: Manifest | None = None
     """Of the version in effect."""
     _latest_decision: LatestDecisionReader = field(init=False)
@@ -60,7 +69,8 @@ class StatusBuilder:
         """Return the view at `now`; `earlier` is the view that the last leader published."""
         progress = self.sync.progress(project.id)
         status = self._message(project, progress, now)  # which reads the manifest of the version in effect
-        decision = self._latest_decision.read(self.history.records)
+        with_versions = with_names_run(self.history.records, self.history.state_file.state)
+        decision = self._latest_decision.read(with_versions)
         foreign = self.versions.foreign(space)  # which forgets all other manifests
         active, last, planner, versions = self.history.active, self.history.last, self.planner, self.versions
         all_problems = (
@@ -83,22 +93,34 @@ class StatusBuilder:
             sentence=status,
             problem=" ".join(filter(None, all_problems)),
             active=_status(active) if active else None,
+            embedding=_status(embedding) if (embedding := self.embedding.active) else None,
             waiting=active.waiting_reason if active else "",
             last=_status(last) if last else None,
             pending=pending and active is not None,
             paused=self.sync.connection.paused,
             checked_at=planner.reading.read_at if planner.reading else 0.0,
-            figures=build_figures(self.history, planner, versions, self._manifest, stored_bytes, decision),
+            figures=build_figures(
+                self.history,
+                planner,
+                versions,
+                self._manifest,
+                stored_bytes,
+                decision,
+                self.embedding.pool,
+                self.estimates.errors,
+            ),
             foreign=foreign,
-            version_names=published_versions(self.history.records),
+            version_names=published_versions(with_versions),
+            unevaluated=versions.unevaluated,
         )
         view = with_earlier_labels(view, earlier)
         advice = (
             *messages.pending_advice(view.figures.pending),
             *messages.advice(self.sync.connection.seen_url, silent=webhook_silent),
-            *((decision.truncation,) if decision and decision.truncation else ()),
+            decision.truncation if decision else "",
+            cold_start.advice(self.embedding.wish, space),
         )
-        return replace(view, hints=advice)
+        return replace(view, hints=tuple(filter(None, advice)))
 
     def _message(self, project: Project, progress: RefreshProgress | None, now: float) -> str:
         active, outcome, versions = self.history.active, self.versions.outcome, self.versions
@@ -107,6 +129,7 @@ class StatusBuilder:
             messages.rolling_out(versions.rollout.target, versions.rollout.status),
             outcome.sentence if outcome and outcome.fate is not PromotionResult.PROMOTED else "",
             messages.training(project, active) if active else self.planner.reason,
+            messages.embedding(embedding) if (embedding := self.embedding.active) else "",
             progress_message(progress),
         )
 
@@ -114,45 +137,25 @@ class StatusBuilder:
         served = effective_served(self.versions.rollout.served, now)
         if served.current and (self._manifest is None or self._manifest.version != served.current):
             try:
-                self._manifest = self.versions.promotions.manifests.read(served.current)
+                self._manifest = self.versions.promotions.manifests.read_with_engine(served.current)
             except StoreError:
                 self._manifest = None  # a problem of its own says that the version is broken
         return messages.serving(served.current, self._manifest, served.why, pinned=served.pinned)
 
 
-def build_figures(
-    history: RunHistory,
-    planner: Planner,
-    versions: ProjectVersions,
-    manifest: Manifest | None,
-    stored_bytes: int | None,
-    decision: LatestDecision | None,
-) -> Figures:
-    """Return the figures for metrics. `manifest` is that of the version in effect."""
-    active = history.active
-    return Figures(
-        oldest_waiting_at=planner.observation.oldest_change if planner.observation else None,
-        last_event_at=planner.webhook.last_event_at,
-        stored_bytes=stored_bytes,
-        failed_in_a_row=trigger.failures_in_a_row(history.ended),
-        held_in_a_row=versions.held_in_a_row,
-        requested_at=active.request.created_at if active else None,
-        started_at=active.started_at if active else None,
-        pending=_pending_kind(active, planner),
-        current=_current_version(manifest),
-        rollout=_rollout_state(versions),
-        rollout_since=versions.rollout.served.target_since or None if versions.rollout.target else None,
-        agreement=planner.reading.agreement if planner.reading else None,
-        judged=decision,
-    )
-
-
 def with_earlier_labels(view: ProjectView, before: ProjectView | None) -> ProjectView:
     """Return the view; until Label Studio was polled in this term, with the labels as they were known before it."""
+    if before is not None and view.figures.estimates is None:  # until the first pass of this term
+        view = replace(view, figures=replace(view.figures, estimates=before.figures.estimates))
     if view.checked_at or before is None:
         return view
     labels = before.figures
-    figures = replace(view.figures, oldest_waiting_at=labels.oldest_waiting_at, agreement=labels.agreement)
+    figures = replace(
+        view.figures,
+        oldest_waiting_at=labels.oldest_waiting_at,
+        agreement=labels.agreement,
+        help=labels.help,
+    )
     return replace(
         view,
         labelled=before.labelled,
@@ -169,33 +172,6 @@ def _status(record: RunRecord) -> RunStatus:
     if record.outcome is None or status.state in FINAL:
         return status
     return replace(status, state=record.outcome, exit_code=record.exit_code)
-
-
-def _pending_kind(active: RunRecord | None, planner: Planner) -> str:
-    if active is None:
-        return Pending.TURN if planner.is_queued else ""
-    if not active.waiting_reason:
-        return ""
-    known = active.launch.pending if active.launch else ""
-    return known or Pending.OTHER
-
-
-def _current_version(manifest: Manifest | None) -> CurrentVersion | None:
-    if manifest is None:
-        return None
-    return CurrentVersion(
-        manifest.version,
-        manifest.method.value,
-        manifest.artefact.engine,
-        manifest.estimate,
-        manifest.created_at,
-    )
-
-
-def _rollout_state(versions: ProjectVersions) -> str:
-    if versions.rollout.target is None:
-        return "settled"
-    return "blocked" if versions.rollout.is_blocked else "moving"
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from services.core.redaction import safe_reason
 log = structlog.get_logger()
 _RETRY_SECONDS: Final = 60.0
 _DAY_SECONDS: Final = 86_400
+_SOON_SECONDS: Final = 600
 _VERSIONS_PER_STEP: Final = 5
 _SPREAD: Final = 7919
 """Spreads the daily sweeps of projects with consecutive ids over the day."""
@@ -41,12 +42,15 @@ class Sweeping:
         """Versions that the last sweep has found, and that are not decided yet."""
 
     def begin(self, now: float) -> None:
-        """Sweep soon if a run has ended that no sweep has seen, else within a day."""
-        spread = self._history.project.id * _SPREAD % _DAY_SECONDS
-        self.due_at = now if self._history.has_unswept else now + _RETRY_SECONDS + spread
+        """Sweep within ten minutes if a run has ended that no sweep has seen, as after a takeover of an earlier release; else within a day."""
+        within = _SOON_SECONDS if self._history.has_unswept else _DAY_SECONDS
+        self.due_at = now + _RETRY_SECONDS + self._history.project.id * _SPREAD % within
 
-    def step(self, project: Project, now: float) -> None:
-        """Forget what a worker has deleted; give it a sweep, if one is due. Raises StoreError."""
+    def step(self, project: Project, base_models: frozenset[str], now: float) -> None:
+        """Forget what a worker has deleted; give it a sweep, if one is due. Raises StoreError.
+
+        `base_models`: of the active run and the next one, whose features stay.
+        """
         finished, self._finished = self._finished, None
         if finished and finished.error is None:
             swept = finished.result()
@@ -57,9 +61,9 @@ class Sweeping:
         if self._expired:
             self._delete_expired(project)
         elif now >= self.due_at:
-            self._sweep(project, now)
+            self._sweep(project, base_models, now)
 
-    def _sweep(self, project: Project, now: float) -> None:
+    def _sweep(self, project: Project, base_models: frozenset[str], now: float) -> None:
         history = self._history
         work = partial(
             self._context.retention.sweep,
@@ -68,6 +72,7 @@ class Sweeping:
             tuple(history.records),
             frozenset(run.run for run in history.baselines),
             history.state_file.state.swept_run,
+            base_models,
             now,
         )
         submitted = self._context.workers.submit(("sweep", project.id), work, self._swept)

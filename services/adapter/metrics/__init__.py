@@ -85,7 +85,9 @@ ROUTES: Final = (
     "/api/predictors",
     "/api/projects",
     "/api/projects/{id}",
+    "/api/projects/{id}/versions/{version}/report",
     "/api/projects/{id}/{action}",
+    "/api/encoders",
     "/api/gc",
     "/api/gc/{command}",
 )

@@ -15,13 +15,15 @@ from prometheus_client import REGISTRY
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from services.adapter.metrics import leader_metrics
+from services.adapter.metrics.estimate_gauges import ESTIMATE_GAUGES
 from services.adapter.metrics.gauges import STATE_GAUGES, ProjectGauge
+from services.adapter.metrics.help_gauges import HELP_GAUGES
 from services.adapter.metrics.run_gauges import RUN_GAUGES
 from services.adapter.metrics.version_gauges import VERSION_GAUGES
 from services.adapter.state.board import Board, ProjectView, effective_served
 from services.core.domain import RunState, Served
 
-PROJECT_GAUGES = (*STATE_GAUGES, *RUN_GAUGES, *VERSION_GAUGES)
+PROJECT_GAUGES = (*STATE_GAUGES, *RUN_GAUGES, *VERSION_GAUGES, *ESTIMATE_GAUGES, *HELP_GAUGES)
 SERVED_VERSION = (
     "fitloop_served_version_info",
     "1, labelled with the version that this adapter reports to Label Studio; absent if the project serves none.",

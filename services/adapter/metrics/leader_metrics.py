@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from typing import Final
+from typing import Final, Literal
 
 from prometheus_client import Counter, Histogram
 
 from services.core.domain import GateDecision, RunState
 
 OTHER: Final = "other"
+SuggestionSource = Literal["run", "predictor"]
 
 
 class ProjectNames:
@@ -36,7 +37,7 @@ class ProjectNames:
 project_names: Final = ProjectNames()
 
 GATE_KINDS: Final = {
-    "promote": ("first", "labels-changed", "not-worse", "better"),
+    "promote": ("first", "label-names", "labels-changed", "not-worse", "better"),
     "hold": ("too-few", "worse", "label-worse", "not-better"),
 }
 """Kinds of gate decisions (GateDecision.kind)."""
@@ -50,6 +51,13 @@ _finished = Counter(
     "fitloop_runs_finished", "Number of finished runs.", ["project", "outcome"], registry=None
 )
 
+_embed_finished = Counter(
+    "fitloop_embed_runs_finished",
+    "Number of finished runs that compute features of unlabelled texts.",
+    ["project", "outcome"],
+    registry=None,
+)
+
 _decisions = Counter(
     "fitloop_gate_decisions",
     "Gate decisions on published versions, by decision and kind.",
@@ -61,6 +69,15 @@ _unannounced = Counter(
     "fitloop_project_unannounced_changes",
     "Polls of Label Studio that found changed labels without an event: lost webhooks.",
     ["project"],
+    registry=None,
+)
+
+SUGGESTION_SOURCES: Final[tuple[SuggestionSource, ...]] = ("run", "predictor")
+
+_suggestions = Counter(
+    "fitloop_suggestions_pushed",
+    "Number of predictions pushed to Label Studio for unlabelled tasks, by what computed them: the version's run, or a predictor on demand.",
+    ["project", "source"],
     registry=None,
 )
 
@@ -88,8 +105,10 @@ _rollout_seconds = Histogram(
 
 LEADER_METRICS: Final = (
     _finished,
+    _embed_finished,
     _decisions,
     _unannounced,
+    _suggestions,
     _queue_seconds,
     _duration_seconds,
     _rollout_seconds,
@@ -103,8 +122,11 @@ def add_project(project_id: int) -> None:
     """Start a project's series at 0."""
     name = project_names.label_of(project_id)
     _unannounced.labels(name)
+    for source in SUGGESTION_SOURCES:
+        _suggestions.labels(name, source)
     for outcome in RUN_OUTCOMES:
         _finished.labels(name, outcome)
+        _embed_finished.labels(name, outcome)
     for decision, kinds in GATE_KINDS.items():
         for kind in kinds:
             _decisions.labels(name, decision, kind)
@@ -112,7 +134,7 @@ def add_project(project_id: int) -> None:
 
 def remove_series(name: str) -> None:
     """Remove the series of a project's label."""
-    for counted in (_finished, _decisions, _unannounced):
+    for counted in (_finished, _embed_finished, _decisions, _unannounced, _suggestions):
         counted.remove_by_labels({"project": name})
 
 
@@ -126,6 +148,11 @@ def observe_run_ended(project_id: int, outcome: RunState, seconds: float | None)
     _finished.labels(project_names.label_of(project_id), outcome).inc()
     if seconds is not None:
         _duration_seconds.labels(outcome).observe(max(0.0, seconds))
+
+
+def observe_embed_run_ended(project_id: int, outcome: RunState) -> None:
+    """Count a finished run of kind `embed`."""
+    _embed_finished.labels(project_names.label_of(project_id), outcome).inc()
 
 
 def count_decision(project_id: int, gate: GateDecision) -> None:
@@ -144,6 +171,11 @@ def decision_labels(*, promote: bool, kind: str) -> tuple[str, str]:
 def count_unannounced(project_id: int) -> None:
     """Count a poll that found changes without an event."""
     _unannounced.labels(project_names.label_of(project_id)).inc()
+
+
+def count_suggestions(project_id: int, source: SuggestionSource, count: int) -> None:
+    """Count predictions that were pushed for unlabelled tasks."""
+    _suggestions.labels(project_names.label_of(project_id), source).inc(count)
 
 
 def observe_rollout(seconds: float) -> None:

@@ -18,6 +18,7 @@ STAGES: Final = (
     "fine-tuning",
     "judging",
     "exporting",
+    "predicting",
     "publishing",
     "other",
 )
@@ -127,6 +128,18 @@ RUN_GAUGES: Final = (
         "fitloop_run_gpu_utilization_ratio",
         "Recent utilization of the run's GPU.",
         _of_running_process(lambda run: run.gpu_utilization),
+    ),
+    ProjectGauge(
+        "fitloop_pool_tasks",
+        "Unlabelled tasks that show a text, when a run last read them.",
+        from_view(lambda view: view.figures.pool.tasks if view.figures.pool else None),
+        summable=True,
+    ),
+    ProjectGauge(
+        "fitloop_pool_tasks_without_features",
+        "Those of the unlabelled tasks whose texts had no features after that run: a new version has no suggestions for them at first.",
+        from_view(lambda view: view.figures.pool.left if view.figures.pool else None),
+        summable=True,
     ),
     ProjectGauge(
         "fitloop_run_stage_seconds",

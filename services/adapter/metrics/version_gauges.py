@@ -9,7 +9,7 @@ from typing import Final
 from services.adapter.metrics import leader_metrics
 from services.adapter.metrics.gauges import ProjectGauge, Read, Values, from_view
 from services.adapter.state.board import CurrentVersion, ProjectView
-from services.core.domain import Estimate, Served
+from services.core.domain import Estimate, Outlook, Served
 
 ROLLOUT_STATES: Final = ("settled", "moving", "blocked")
 
@@ -24,9 +24,14 @@ def _of_served_version(read: Callable[[CurrentVersion], float | None]) -> Read:
     return values
 
 
-def _of_estimate(read: Callable[[Estimate], float]) -> Read:
+def _of_estimate(read: Callable[[Estimate], float | None]) -> Read:
     """Read a value of the estimate, unless no text was evaluated."""
     return _of_served_version(lambda version: read(version.estimate) if version.estimate.judged else None)
+
+
+def _of_outlook(read: Callable[[Outlook], float]) -> Read:
+    """Read a value of the forecast, unless there is none."""
+    return _of_served_version(lambda version: read(version.outlook) if version.outlook else None)
 
 
 def _version_info(view: ProjectView, served: Served) -> Values:
@@ -52,32 +57,32 @@ def _rollout(view: ProjectView, _: Served) -> Values:
 VERSION_GAUGES: Final = (
     ProjectGauge(
         "fitloop_version_info",
-        "1, labelled with the served version, its training method and its engine.",
+        "1, labelled with the served version, its method and its engine; `zero-shot`: from label names only, not evaluated.",
         _version_info,
         {
             "version": (),
-            "method": ("linear-probe", "lp-ft", "finetune"),
-            "engine": ("ct2-int8", "torch-fp32"),
+            "method": ("linear-probe", "lp-ft", "finetune", "zero-shot"),
+            "engine": ("ct2-int8", "ort-int8", "torch-fp32"),
         },
     ),
     ProjectGauge(
         "fitloop_version_score_ratio",
-        "Accuracy of the served version out of sample: an estimate, usually low.",
-        _of_estimate(lambda estimate: estimate.right / estimate.judged),
+        "Cross-validated accuracy of the served version, or F1 where a text may have several labels: far too low where labels were chosen by uncertainty.",
+        _of_estimate(lambda one: one.right / one.judged if one.micro_f1 is None else one.micro_f1),
     ),
     ProjectGauge(
         "fitloop_version_score_low_ratio",
-        "Lower bound of the accuracy's 95 % interval (Wilson).",
-        _of_estimate(lambda estimate: estimate.low),
+        "Lower bound of the 95 % interval (Wilson) of the cross-validated accuracy; absent where a text may have several labels.",
+        _of_estimate(lambda one: one.low if one.micro_f1 is None else None),
     ),
     ProjectGauge(
         "fitloop_version_score_high_ratio",
-        "Upper bound of the accuracy's 95 % interval (Wilson).",
-        _of_estimate(lambda estimate: estimate.high),
+        "Upper bound of the 95 % interval (Wilson) of the cross-validated accuracy; absent where a text may have several labels.",
+        _of_estimate(lambda one: one.high if one.micro_f1 is None else None),
     ),
     ProjectGauge(
         "fitloop_version_judged_texts",
-        "Texts that the served version was evaluated on; below 20 its accuracy is not meaningful.",
+        "Texts that the served version was cross-validated on; below 20 that accuracy is not meaningful.",
         _of_served_version(lambda version: version.estimate.judged),
     ),
     ProjectGauge(
@@ -89,6 +94,28 @@ VERSION_GAUGES: Final = (
         "fitloop_version_created_timestamp_seconds",
         "When the served version was created.",
         _of_served_version(lambda version: version.created_at),
+    ),
+    ProjectGauge(
+        "fitloop_forecast_low_ratio",
+        "Lower end of the accuracy forecast for twice as many labels; absent without a forecast.",
+        _of_outlook(lambda found: found.forecast.low),
+    ),
+    ProjectGauge(
+        "fitloop_forecast_high_ratio",
+        "Upper end of the accuracy forecast for twice as many labels; absent without a forecast.",
+        _of_outlook(lambda found: found.forecast.high),
+    ),
+    ProjectGauge(
+        "fitloop_forecasts_scored",
+        "Earlier forecasts of the project whose number of labels was reached; absent without a forecast.",
+        _of_outlook(lambda found: found.scored),
+        summable=True,
+    ),
+    ProjectGauge(
+        "fitloop_forecasts_held",
+        "Those of them that held: the accuracy reached lies in the range forecast; absent without a forecast.",
+        _of_outlook(lambda found: found.right),
+        summable=True,
     ),
     ProjectGauge(
         "fitloop_gate_decided_timestamp_seconds",

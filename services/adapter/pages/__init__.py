@@ -19,6 +19,8 @@ from starlette.responses import HTMLResponse, Response
 
 from services import __version__
 from services.adapter.pages.formatting import FILTERS
+from services.core.accuracy import CROSS_VALIDATED_NOTE, EXPECTED_NOTE, F1_NOTE
+from services.core.suspects import ADVICE
 
 
 def _asset(name: str) -> Markup:
@@ -31,7 +33,7 @@ def _csp_hash(asset: str) -> str:
     return f"'sha256-{digest}'"
 
 
-_STYLE: Final = _asset("style.css")
+_STYLE: Final = _asset("style.css") + _asset("report.css")
 _SCRIPT: Final = _asset("live.js")
 HEADERS: Final = {
     "Content-Security-Policy": (
@@ -105,5 +107,11 @@ _environment: Final = Environment(
     auto_reload=False,
 )
 _environment.filters.update(FILTERS)
+_environment.globals |= {
+    "expected_note": EXPECTED_NOTE,
+    "f1_note": F1_NOTE,
+    "cross_validated_note": CROSS_VALIDATED_NOTE,
+    "suspects_advice": ADVICE,
+}
 for _name in _environment.list_templates(extensions=["html"]):
     _environment.get_template(_name)  # compiled at import, not during the first request

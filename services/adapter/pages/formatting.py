@@ -8,24 +8,30 @@ from typing import Any, Final
 
 from markupsafe import Markup, escape
 
-from services.core.domain import Estimate, Report, Uncounted
+from services.adapter.pages.help import help_sentences
+from services.core.accuracy import (
+    MIN_EVALUATED_TEXTS,
+    cross_validated,
+    errors_message,
+    headline,
+    headline_sentence,
+    named_headline,
+    score_message,
+)
+from services.core.domain import Estimate, Manifest, Report, Uncounted
 from services.core.labels import uncounted
 from services.core.labels.uncounted import uncounted_phrases
-
-MIN_EVALUATED_TEXTS: Final = 20
-"""Evaluated texts below which no accuracy is shown."""
+from services.core.learning_curve import outlook_message
+from services.core.suspects import suspects_url
 
 
 def has_enough_texts(estimate: Estimate) -> bool:
     return estimate.judged >= MIN_EVALUATED_TEXTS
 
 
-def accuracy(estimate: Estimate) -> str:
-    """Return `47 % (33–61)`: the accuracy and its 95 % interval."""
-    if not has_enough_texts(estimate):
-        return "too few labels to tell"
-    share = 100 * estimate.right / estimate.judged
-    return f"{share:.0f} % ({100 * estimate.low:.0f}–{100 * estimate.high:.0f})"
+def accuracy(manifest: Manifest) -> str:
+    """Return `about 80 % (±5)`: the accuracy to expect of a version, or why there is no figure."""
+    return headline(manifest.expected, manifest.estimate)
 
 
 def without_near_duplicates(estimate: Estimate) -> str:
@@ -33,7 +39,10 @@ def without_near_duplicates(estimate: Estimate) -> str:
     judged, right = estimate.judged_without_near_duplicates, estimate.right_without_near_duplicates
     if judged < MIN_EVALUATED_TEXTS or judged == estimate.judged:
         return ""
-    return f"{100 * right / judged:.0f} % on the {judged} texts that are not near-duplicates"
+    share = f"{100 * right / judged:.0f} %"
+    if estimate.micro_f1 is not None:
+        return f"all labels right in {share} of the {judged} texts that are not near-duplicates"
+    return f"{share} on the {judged} texts that are not near-duplicates"
 
 
 def percent(value: float | None) -> str:
@@ -64,6 +73,11 @@ def capitalized(message: str) -> str:
     return message[:1].upper() + message[1:]
 
 
+def megabytes(size: int) -> str:
+    """Return `115.4 MB`."""
+    return f"{size / 1e6:.1f} MB"
+
+
 def texts(count: int) -> str:
     """Return `1 text` or `2 texts`."""
     return "1 text" if count == 1 else f"{count} texts"
@@ -83,15 +97,24 @@ def with_code(message: str) -> Markup:
 
 FILTERS: Final[dict[str, Any]] = {
     "accuracy": accuracy,
+    "named_accuracy": named_headline,
+    "accuracy_sentence": headline_sentence,
+    "cross_validated": cross_validated,
+    "score_message": score_message,
+    "errors_message": errors_message,
     "without_near_duplicates": without_near_duplicates,
     "percent": percent,
     "timestamp": timestamp,
     "iso_timestamp": iso_timestamp,
     "duration": duration,
     "capitalized": capitalized,
+    "megabytes": megabytes,
     "texts": texts,
     "uncounted_in_report": uncounted_in_report,
     "phrases": uncounted_phrases,
     "truncation": uncounted.truncation_message,
+    "help_sentences": help_sentences,
+    "forecast": outlook_message,
+    "suspects_url": lambda found, label_studio, project: suspects_url(label_studio, project, found),
     "with_code": with_code,
 }

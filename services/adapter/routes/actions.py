@@ -15,12 +15,12 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from services.adapter.pages import page_response, render
-from services.adapter.pages.formatting import accuracy, has_enough_texts
 from services.adapter.routes.api import Api, action_of
 from services.adapter.routes.bodies import Forbidden, read_body, run_store_read
 from services.adapter.routes.same_origin import FormTokens, is_same_origin
 from services.adapter.state.board import ProjectView, effective_served
-from services.core.domain import Action, Estimate, Manifest, Served
+from services.core.accuracy import headline_sentence
+from services.core.domain import Action, Manifest, Served
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def _confirm_promotion(served: Served, manifest: Manifest | None) -> Confirmatio
     version = manifest.version if manifest else "the version"
     lines = [_serving_message(version, served)]
     if manifest:
-        lines.append(_accuracy_message(manifest.estimate))
+        lines.append(headline_sentence(manifest))
         if not manifest.gate.promote:
             lines.extend(manifest.gate.reasons)
     return Confirmation(f"Promote {version}?", (*lines, _pinning_message(version)), f"Promote {version}")
@@ -104,12 +104,6 @@ def _serving_message(version: str, served: Served) -> str:
         return f"{version} is already the current version, and stays."
     instead = f" instead of {served.current}" if served.current else ""
     return f"Annotators get the suggestions of {version}{instead}."
-
-
-def _accuracy_message(estimate: Estimate) -> str:
-    if not has_enough_texts(estimate):
-        return "Too few labels to tell its accuracy."
-    return f"Its accuracy is {accuracy(estimate)}: an estimate, usually low, on texts that it was not trained on."
 
 
 def _pinning_message(version: str) -> str:

@@ -6,15 +6,13 @@ A command is stored before the response; the leader handles it. All reads of the
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.adapter.pages.formatting import has_enough_texts
 from services.adapter.ports import EventSink, Inference
 from services.adapter.routes.bodies import (
     NoSuchResource,
@@ -26,75 +24,19 @@ from services.adapter.routes.bodies import (
 )
 from services.adapter.routes.logins import requester_of
 from services.adapter.routes.setup import SetupRoutes
+from services.adapter.routes.summaries import project_summary, run_summary, version_summary
 from services.adapter.routes.version_cache import VersionCache
 from services.adapter.state.board import Board, ProjectView, effective_served
+from services.adapter.state.encoder_status import EncoderStatus, EncoderStatusReader
 from services.core.documents import to_plain
-from services.core.domain import Action, Command, Estimate, Manifest, RunStatus, Served
+from services.core.domain import Action, Command, Manifest
 from services.core.errors import BadRequest
 from services.core.inbox import command_id
-from services.core.labels.uncounted import truncation_message as truncation_in_words
-from services.core.labels.uncounted import uncounted_message
 from services.core.runs import Runs
 from services.core.settings.parameters import parse_run_parameters
 from services.core.telemetry import tracing
 
-MAX_LOG_LINES: Final = 200
-"""Lines shown of a run's log."""
-
 PROJECT_ACTIONS: Final = tuple(action for action in Action if action is not Action.GC)
-
-
-def project_summary(view: ProjectView, now: float, rejected: Sequence[str] = ()) -> dict[str, Any]:
-    """Return a project's state now; `rejected` are problems of the extra_params given to /setup."""
-    found: dict[str, Any] = to_plain(replace(view, served=effective_served(view.served, now)))
-    project = found.pop("project")
-    del project["format"]
-    return {
-        **project,
-        **found,
-        "problem": " ".join(filter(None, (view.problem, *rejected))),
-        "not_counted_in_words": uncounted_message(
-            view.not_counted, view.space.from_name if view.space else ""
-        ),
-    }
-
-
-def version_summary(manifest: Manifest, served: Served) -> dict[str, Any]:
-    """Return a version with its accuracy, gate decision and role; `served` is in effect now."""
-    is_served = manifest.version == served.current
-    return {
-        "version": manifest.version,
-        "method": manifest.method.value,
-        "created_at": manifest.created_at,
-        "labels": list(manifest.labels),
-        "texts": manifest.lineage.texts,
-        "run": manifest.lineage.run,
-        "base_model": manifest.lineage.base_model,
-        "engine": manifest.artefact.engine,
-        "estimate": to_plain(manifest.estimate),
-        "right": accuracy_text(manifest.estimate),
-        "gate": to_plain(manifest.gate),
-        "reasons": list(manifest.gate.reasons),
-        "truncation_in_words": truncation_in_words(manifest.truncation),
-        "served": is_served,
-        "previous": manifest.version == served.previous,
-        "pinned": is_served and served.pinned,
-        "why": served.why if is_served else "",
-    }
-
-
-def run_summary(status: RunStatus, log: str, waiting: str = "") -> dict[str, Any]:
-    """Return a run with its status, why it waits, and the end of its log."""
-    return {**to_plain(status), "waiting": waiting, "log": log.splitlines()[-MAX_LOG_LINES:]}
-
-
-def accuracy_text(estimate: Estimate) -> str:
-    """Return "16 of 34 (47 %, 95 % interval 33–61 %), an estimate, usually low"."""
-    if not has_enough_texts(estimate):
-        return f"{estimate.right} of {estimate.judged}: too few labels to tell"
-    percent = 100 * estimate.right / estimate.judged
-    interval = f"95 % interval {100 * estimate.low:.0f}–{100 * estimate.high:.0f} %"
-    return f"{estimate.right} of {estimate.judged} ({percent:.0f} %, {interval}), an estimate, usually low"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +49,7 @@ class Api:
     runs: Runs
     setup: SetupRoutes
     inference: Inference
+    encoder_reader: EncoderStatusReader
 
     async def projects(self, _: Request) -> Response:
         """Return all projects, by id."""
@@ -164,9 +107,24 @@ class Api:
         found = self.versions.manifests(view.project.key)
         status = view.active or view.last
         runs = [run_summary(status, self.runs.log(status.run), view.waiting)] if status else []
-        served = effective_served(view.served, time.time())
-        versions = [version_summary(manifest, served) for manifest in found]
+        served, scores = (
+            effective_served(view.served, time.time()),
+            self.versions.estimate_scores(view.project.key),
+        )
+        versions = [
+            version_summary(one, served, self.encoder_of(one), scores.get(one.version)) for one in found
+        ]
         return {**self.summary(view), "versions": versions, "runs": runs}
+
+    async def encoders(self, _: Request) -> Response:
+        """Return all encoders in the bucket, and those that a version needs: size, engine, versions, and what is wrong with each."""
+        return json_response(
+            {"encoders": list(map(to_plain, await run_store_read(self.encoder_reader.read)))}
+        )
+
+    def encoder_of(self, manifest: Manifest) -> EncoderStatus | None:
+        """Return what is known of the version's encoder; blocking. Raises StoreError."""
+        return self.encoder_reader.find(manifest.encoder) if manifest.encoder else None
 
     def summary(self, view: ProjectView) -> dict[str, Any]:
         """Return one project, from memory."""

@@ -143,6 +143,7 @@ class StatusPages:
             cards=cards,
             banners=banners,
             ready=ready,
+            encoders=self.page_data.encoders() if ready else (),
             advice=AUTH_ADVICE,
         )
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from services.adapter.pages.charts import (
-    ConfusionMatrix,
-    LearningCurve,
-    build_confusion_matrix,
-    build_learning_curve,
-)
-from services.adapter.routes.api import MAX_LOG_LINES, Api
-from services.adapter.routes.bodies import NoSuchResource
+from services.adapter.pages.curve import LearningCurve, build_learning_curve
+from services.adapter.pages.report_view import ReportView, build_report_view
+from services.adapter.routes.api import Api
+from services.adapter.routes.reports import find_version
+from services.adapter.routes.summaries import MAX_LOG_LINES, engine_of
 from services.adapter.state.board import ProjectView, effective_served
 from services.adapter.state.documents import VersionOutcome
-from services.core.domain import Manifest, Report, RunStatus, Served
+from services.adapter.state.encoder_status import EncoderStatus
+from services.core.domain import EstimateScore, Manifest, Report, RunStatus, Served
 from services.core.errors import StoreError
 from services.core.runs import FINAL
 
@@ -41,10 +39,16 @@ class EvaluatedVersion:
     """A version with its report."""
 
     manifest: Manifest
-    report: Report | None
-    confusion: ConfusionMatrix | None
+    view: ReportView | None
     problem: str = ""
     """Why the report is missing."""
+    score: EstimateScore | None = None
+    """How its expected accuracy compares with later annotations, on its own page; None before there are enough."""
+
+    @property
+    def report(self) -> Report | None:
+        """The report, if it could be read."""
+        return self.view.report if self.view else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,13 @@ class VersionRow:
     outcome: VersionOutcome | None
     role: str
     """`current`, `previous`, `target`, or ``"""
+    encoder: EncoderStatus | None = None
+    """None for a whole model, and before the leader has listed the encoders."""
+
+    @property
+    def engine(self) -> str:
+        """What computes the version."""
+        return engine_of(self.manifest, self.encoder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +81,8 @@ class ProjectPage:
     log: tuple[str, ...]
     problem: str = ""
     """Why some of it is missing."""
+    checked: EvaluatedVersion | None = None
+    """The newest version with a report: it knows what people have confirmed, whatever is served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +104,13 @@ class PageData:
         summary = self.api.summary(view)
         return ProjectCard(view, effective_served(view.served, time.time()), summary["problem"])
 
+    def encoders(self) -> tuple[EncoderStatus, ...]:
+        """Return all encoders; none while the store does not answer."""
+        try:
+            return self.api.encoder_reader.read()
+        except StoreError:
+            return ()
+
     def project(self, view: ProjectView, *, all_rows: bool) -> ProjectPage:
         """Return a project's page; if the store fails, with what is known without it."""
         card, run = self._with_current(self.card(view)), view.active or view.last
@@ -99,23 +119,20 @@ class PageData:
             log = self.api.runs.log(run.run) if run else ""
             rows = tuple(self._row(one, card.served) for one in (found if all_rows else found[:MAX_ROWS]))
             judged = self._evaluated(_served_or_newest(found, card.served))
+            checked = self._newest_with_report(found)
         except StoreError as error:
             return ProjectPage(card, (), 0, None, None, run, (), str(error))
         curve = build_learning_curve(found[::-1], card.served.current)
-        return ProjectPage(card, rows, len(found), curve, judged, run, _log_tail(log))
+        return ProjectPage(card, rows, len(found), curve, judged, run, _log_tail(log), checked=checked)
 
     def version(self, view: ProjectView, name: str) -> tuple[ProjectCard, VersionRow, EvaluatedVersion]:
         """Return a version's page. Raises Unknown, StoreError."""
-        names = [found.version for found in self.api.versions.manifests(view.project.key)]
-        manifest = self.api.versions.manifest(view.project.key, name) if name in names else None
-        if manifest is None:
-            raise NoSuchResource(
-                f"Project {view.project.id} has no version {name[:80]!r}: it may have been deleted."
-            )
+        manifest = find_version(self.api.versions.manifests(view.project.key), view, name)
         card = self.card(view)
         judged = self._evaluated(manifest)
         assert judged is not None  # noqa: S101  # there is a manifest
-        return card, self._row(manifest, card.served), judged
+        score = self.api.versions.estimate_scores(view.project.key).get(name)
+        return card, self._row(manifest, card.served), replace(judged, score=score)
 
     def _with_current(self, card: ProjectCard) -> ProjectCard:
         if card.served.current is None:
@@ -129,7 +146,12 @@ class PageData:
     def _row(self, manifest: Manifest, served: Served) -> VersionRow:
         verdict = self.api.versions.outcome(manifest.project_key, manifest.version)
         roles = {served.target: "target", served.previous: "previous", served.current: "current"}
-        return VersionRow(manifest, verdict, roles.get(manifest.version, ""))
+        encoder = self.api.encoder_of(manifest)
+        return VersionRow(manifest, verdict, roles.get(manifest.version, ""), encoder)
+
+    def _newest_with_report(self, found: Sequence[Manifest]) -> EvaluatedVersion | None:
+        judged = (self._evaluated(manifest) for manifest in found[:MAX_ROWS] if manifest.is_evaluated)
+        return next((one for one in judged if one and one.view), None)
 
     def _evaluated(self, manifest: Manifest | None) -> EvaluatedVersion | None:
         if manifest is None:
@@ -137,8 +159,8 @@ class PageData:
         try:
             report = self.api.versions.report(manifest.project_key, manifest.version)
         except StoreError as error:
-            return EvaluatedVersion(manifest, None, None, str(error))
-        return EvaluatedVersion(manifest, report, build_confusion_matrix(report))
+            return EvaluatedVersion(manifest, None, str(error))
+        return EvaluatedVersion(manifest, build_report_view(report, manifest.estimate))
 
 
 def is_finished(run: RunStatus | None) -> bool:

@@ -31,9 +31,10 @@ from services.adapter.routes.bodies import (
     run_by_size,
 )
 from services.adapter.state.board import Board, ProjectView
-from services.adapter.suggestions import are_probabilities, build_prediction, readable_text
+from services.adapter.suggestions import are_probabilities, build_prediction, conceal, is_blind
 from services.core.errors import BadRequest, EngineError, Overloaded
 from services.core.http.limits import read_chunks, reservation_of
+from services.core.labels.readable import readable_text
 from services.core.telemetry import tracing
 from services.engine.compute import Scores
 
@@ -62,6 +63,8 @@ class Predictions:
 
     board: Board
     inference: Inference
+    blind_share: float = 0.0
+    """FITLOOP_BLIND_SHARE."""
 
     async def predict(self, request: Request) -> Response:
         """Answer with one list of predictions per task. Raises NotReady, BadRequest and errors of inference."""
@@ -88,7 +91,8 @@ class Predictions:
             return b",".join([b"[]"] * batch.tasks)
         with _count_failures(len(batch.texts)):
             scores = await self._scores(batch)
-            return await run_by_size(len(batch.texts) * _ANSWER_BYTES, build_answer, batch, scores)
+            size = len(batch.texts) * _ANSWER_BYTES
+            return await run_by_size(size, build_answer, batch, scores, self.blind_share)
 
     async def _scores(self, batch: Batch) -> Scores:
         assert batch.view is not None  # noqa: S101  # for the type checker: there are texts only then
@@ -139,16 +143,22 @@ def select_tasks(tasks: Sequence[object], view: ProjectView | None, now: float) 
     return Batch(len(tasks), view, version, tuple(texts), tuple(texts.values()))
 
 
-def build_answer(batch: Batch, scores: Scores) -> bytes:
-    """Return the tasks' answers as JSON without enclosing brackets. Raises EngineError unless there is one row of scores per text."""
+def build_answer(batch: Batch, scores: Scores, blind_share: float = 0.0) -> bytes:
+    """Return the tasks' answers as JSON without enclosing brackets, those of blind texts concealed.
+
+    Raises EngineError unless there is one row of scores per text.
+    """
     assert batch.view is not None and batch.view.space is not None  # noqa: PT018, S101  # for the type checker, as above
     if scores.probabilities.shape != (len(batch.texts), len(scores.labels)):
         raise EngineError(f"Version {batch.version} did not return scores for each text: see the log.")
     results: list[Any] = [[]] * batch.tasks
+    is_evaluated = batch.version not in batch.view.unevaluated
     outcomes: Counter[PredictionOutcome] = Counter()
     for row, position in enumerate(batch.positions):
-        found = build_prediction(batch.view.space, scores, row, batch.version)
+        found = build_prediction(batch.view.space, scores, row, batch.version, is_evaluated=is_evaluated)
         outcomes[_outcome(found, scores, row)] += 1
+        if found and is_blind(batch.texts[row], blind_share):
+            found = conceal(found)
         results[position] = found or []
     metrics.observe_scores(batch.view.project.id, (found["score"] for found in results if found))
     for outcome, tasks in outcomes.items():

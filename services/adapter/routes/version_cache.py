@@ -1,4 +1,7 @@
-"""A cache of the registry's manifests, reports and outcomes, which never change. Blocking: call in a thread."""
+"""A cache of the registry's manifests, reports and outcomes, which never change, and what else is stored of versions.
+
+Blocking: call in a thread.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from dataclasses import replace
 from typing import Final, Generic, TypeVar
 
 from services.adapter.state.documents import ProjectDocuments, VersionOutcome
-from services.core.domain import Manifest, Report
+from services.adapter.state.estimates_file import EstimatesFile
+from services.core.domain import EstimateScore, Manifest, Report
 from services.core.errors import CorruptVersion, NotFound, UnknownFormat, UnreadableDocument
 from services.core.registry import Registry
 
@@ -117,6 +121,14 @@ class VersionCache:
             return self._outcomes.get(project_key, version)
         except (NotFound, UnreadableDocument):
             return None
+
+    def estimate_scores(self, project_key: str) -> dict[str, EstimateScore]:
+        """Return how the expected accuracy of versions compares with later annotations, as stored now. Raises StoreError."""
+        try:
+            found = EstimatesFile(self._registry.store, project_key).read()
+        except UnknownFormat:
+            return {}
+        return {score.version: score for score in found.scores}
 
     def _manifest(self, project_key: str, version: str) -> Manifest:
         found = self._registry.manifest(project_key, version)

@@ -1,9 +1,9 @@
-"""Delivers a version to one project in Label Studio: predictions of unlabelled tasks, the backend's title, then the deletion of
-outdated predictions.
+"""Delivers a version to one project in Label Studio: predictions of unlabelled tasks, and the backend's title.
 
-Label Studio's uncertainty sampling sees only predictions whose version is the backend's title, so the title follows them. The most
-uncertain tasks come first: annotators get those next. Tasks that have a prediction of the version are skipped, so repeating a
-delivery pushes only what is missing.
+Label Studio's uncertainty sampling sees only predictions whose version is the backend's title. A version whose run predicted the
+unlabelled tasks is delivered in three parts: the most uncertain tasks, which annotators get next, then the title, then the rest. A
+predictor is asked only for tasks that were imported or edited since. Any other version's predictions are all computed on demand,
+and the title follows them. Tasks that have a prediction of the version are skipped, so repeating a delivery pushes what is missing.
 """
 
 from __future__ import annotations
@@ -11,65 +11,35 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol
+from itertools import pairwise
+from typing import Any, Final
 
 import structlog
 
-from services.adapter.ports import Inference
+from services.adapter.metrics import leader_metrics
+from services.adapter.serving.cleanup import Cleanup
+from services.adapter.serving.delivery_ports import DeliveryPorts, NoLongerWanted
 from services.adapter.serving.label_studio import (
-    BackendSource,
-    PredictionSink,
     RefreshJob,
     RefreshProgress,
     TitleResult,
-    push_predictions,
     refused_message,
     set_title,
+    unusable_message,
 )
-from services.adapter.serving.outdated import is_outdated
-from services.adapter.suggestions import build_prediction, readable_text
+from services.adapter.serving.pushes import push_predictions
+from services.adapter.serving.stored import StoredPredictions, Text, readable_texts
+from services.adapter.suggestions import build_prediction, conceal, is_blind
 from services.core.domain import Served
-from services.core.settings import AuthSettings, ServingSettings
+from services.core.errors import CorruptVersion, NotFound, UnknownFormat
 
 log = structlog.get_logger()
 CHUNK: Final = 200
 """Tasks that are read, scored and pushed at a time: annotators' own requests come in between."""
-
-
-class RefreshSource(BackendSource, PredictionSink, Protocol):
-    """The part of LabelStudio that a refresh uses."""
-
-    def count_unlabelled(self, project_id: int) -> int:
-        """Return how many tasks have no annotation."""
-        ...
-
-    def unlabelled_ids(self, project_id: int) -> Iterator[list[int]]:
-        """Yield their ids, the most uncertain first; each list is one request."""
-        ...
-
-    def unlabelled_tasks(self, project_id: int, tasks: Sequence[int]) -> list[dict[str, Any]]:
-        """Return those of these tasks that have no annotation, with their predictions."""
-        ...
-
-    def delete_prediction(self, prediction_id: int) -> None:
-        """Delete one prediction, if it exists."""
-        ...
-
-
-class NoLongerWanted(Exception):
-    """The version is no longer in effect, another job replaced this one, or this process stops."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryPorts:
-    """What all deliveries share."""
-
-    source: RefreshSource
-    inference: Inference
-    auth: AuthSettings
-    serving: ServingSettings
-    served: Callable[[RefreshJob], Served]
-    """What the job's project serves. Raises NotLeading."""
+FIRST: Final = 500
+"""Stored predictions that are pushed before the title, and at a time."""
+NEXT: Final = 50
+"""The first batch: annotators get the most uncertain tasks next, and Label Studio takes half a second to store 500 predictions."""
 
 
 @dataclass(slots=True)
@@ -80,35 +50,41 @@ class Delivery:
     ports: DeliveryPorts
     is_wanted: Callable[[], bool]
     """Asked before each request, which may take long. Raises NotLeading."""
-    outdated: dict[int, str] = field(default_factory=dict)
-    """Versions of predictions to be deleted, by the prediction's id."""
+    cleanup: Cleanup
     progress: RefreshProgress = field(init=False)
-    title_changed: bool = False
-    """Whether the backend had another title."""
+    title: TitleResult | None = None
+    """The last result of setting the title."""
+    _unlabelled: int = 0
+    """Tasks without an annotation, when they were counted."""
+    _stored: StoredPredictions | None = None
+    _is_evaluated: bool = True
+    _unusable: str = ""
+    """Why what the run predicted cannot be used."""
+    _handled: set[int] = field(default_factory=set)
+    """Tasks that need nothing more in this delivery."""
 
     def __post_init__(self) -> None:
         self.progress = RefreshProgress(self.job)
 
     def steps(self) -> Iterator[None]:
-        """Push what is missing, then set the title; a step takes seconds. Raises NoLongerWanted, FitloopError."""
+        """Push what is missing, and set the title; a step takes seconds. Raises NoLongerWanted, FitloopError."""
+        self._forget_attempt()
         if not self.job.title_only and self.ports.serving.refresh_max_tasks:
+            self._begin()
+            yield from self._push_stored()
             yield from self._push_missing()
-        self._finish(self.set_title())
+        self._finish(self.title or self.set_title())
 
     def set_title(self) -> TitleResult:
         """Set the title, if it is another. Raises NoLongerWanted, FitloopError."""
         self._check_wanted()
         job, ports = self.job, self.ports
-        return set_title(ports.source, ports.auth, job.project_id, job.seen_url, job.version)
+        self.title = set_title(ports.source, ports.auth, job.project_id, job.seen_url, job.version)
+        return self.title
 
     def delete_outdated(self) -> Iterator[None]:
         """Delete outdated predictions, one a step. Raises NoLongerWanted, FitloopError."""
-        while self.outdated:
-            self._check_wanted()
-            number, version = next(iter(self.outdated.items()))
-            if is_outdated(version, self.ports.served(self.job)):
-                self.ports.source.delete_prediction(number)
-            del self.outdated[number]
+        for _ in self.cleanup.steps(self.ports.source, self._served_if_wanted):
             yield
         log.info("outdated_predictions_deleted", project=self.job.project_id)
 
@@ -116,76 +92,135 @@ class Delivery:
         """Change the progress."""
         self.progress = replace(self.progress, **changes)
 
-    def _push_missing(self) -> Iterator[None]:
+    def _forget_attempt(self) -> None:
+        self.title, self._stored, self._unusable, self._handled = None, None, "", set()
+
+    def _begin(self) -> None:
         self._check_wanted()
+        count = self.ports.source.count_unlabelled(self.job.project_id)
+        self.update(total=min(self.ports.serving.refresh_max_tasks, count), pushed=0, refused=0)
+        self._unlabelled = count
+        self._is_evaluated = False  # until it is known
+        try:
+            self._is_evaluated = self.ports.is_evaluated(self.job)
+            self._stored = self.ports.stored(self.job)
+        except (CorruptVersion, NotFound, UnknownFormat) as error:
+            self._unusable = str(error)
+            log.error("stored_predictions_unusable", version=self.job.version, reason=str(error))
+
+    def _push_stored(self) -> Iterator[None]:
+        """Push stored predictions, the most uncertain first, and set the title after the first ones."""
+        stored, most = self._stored, self.ports.serving.refresh_max_tasks
+        if stored is None:
+            return
+        space = self.job.space
+        is_bulk = (
+            space.paths is None or space.control_tag != "Choices"
+        )  # nested choices are pushed one by one
+        size = FIRST if is_bulk else CHUNK
+        limit = min(len(stored), most)
+        ends = sorted({min(NEXT, limit), *range(size, limit, size), limit})
+        for start, stop in pairwise([0, *ends]):
+            yield from self._push_batch(stored, stored.tasks(start, stop))
+            if self.title is None and stop >= min(FIRST, self.progress.total or 0):
+                self.set_title()
+                yield
+
+    def _push_batch(self, stored: StoredPredictions, ids: Sequence[int]) -> Iterator[None]:
+        """Push what can be pushed without reading predictions, which takes Label Studio three times as long as ids and texts."""
+        self._check_wanted()
+        source, job = self.ports.source, self.job
+        tasks = source.unpredicted_tasks(job.project_id, job.version, ids)
+        predictions, _ = stored.answer(job.space, tasks, self.ports.serving.blind_share)
+        self._push(predictions, "run")
+        pushed = [prediction["task"] for prediction in predictions]
+        if self.ports.serving.delete_old_predictions:
+            self.cleanup.note_unread(pushed)
+        yield
+        certain = {task["id"] for task in tasks}
+        others = [
+            task for task in ids if task not in certain
+        ]  # of them most are labelled, deleted or predicted
+        for start in range(0, len(others), CHUNK):
+            self._push_chunk(others[start : start + CHUNK])
+            yield
+        self._handled.update(pushed, others)
+
+    def _push_missing(self) -> Iterator[None]:
+        """Push what has no stored prediction, or was not read yet."""
         source, project_id = self.ports.source, self.job.project_id
-        count, seen = source.count_unlabelled(project_id), 0
-        total = min(self.ports.serving.refresh_max_tasks, count)
-        self.update(total=total, pushed=0, refused=0)
-        pages = source.unlabelled_ids(project_id)
-        while self._room() > 0 and seen < count:
+        pages, seen = source.unlabelled_ids(project_id), 0
+        while self._room() > 0 and seen < self._unlabelled:
             self._check_wanted()
             page = next(pages, None)
             if page is None:
                 return
             seen += len(page)
-            for start in range(0, len(page), CHUNK):
+            ids = [task for task in page if task not in self._handled]
+            for start in range(0, len(ids), CHUNK):
                 if self._room() > 0:
-                    self._push_chunk(page[start : start + CHUNK])
+                    self._push_chunk(ids[start : start + CHUNK])
                     yield
 
     def _room(self) -> int:
         """Return how many tasks may still get a prediction."""
-        return self.ports.serving.refresh_max_tasks - self.progress.pushed - self.progress.refused
+        return max(0, self.ports.serving.refresh_max_tasks - self.progress.pushed - self.progress.refused)
 
     def _push_chunk(self, ids: Sequence[int]) -> None:
         self._check_wanted()
         source, job = self.ports.source, self.job
         tasks = source.unlabelled_tasks(job.project_id, ids)
-        self._note_outdated(tasks)
+        if self.ports.serving.delete_old_predictions:
+            self.cleanup.note(tasks, self.ports.served(job))
         lacking = [task for task in tasks if not _has_prediction(task, job.version)]
         self.update(pushed=self.progress.pushed + len(tasks) - len(lacking))
-        texts = [(int(task["id"]), text) for task in lacking if (text := readable_text(job.space, task))]
-        texts = texts[: max(self._room(), 0)]
-        if not texts:
-            return
-        self._check_wanted()
-        predictions = asyncio.run(self._predict(texts))
-        self._check_wanted()  # predicting may have taken long
-        refused = push_predictions(source, job.project_id, job.version, predictions, self.is_wanted)
-        self._check_wanted()
-        progress = self.progress
-        self.update(pushed=progress.pushed + len(predictions) - refused, refused=progress.refused + refused)
+        if self._stored is None:
+            texts = readable_texts(job.space, lacking)
+        else:
+            known, texts = self._stored.answer(job.space, lacking, self.ports.serving.blind_share)
+            self._push(known[: self._room()], "run")
+        if texts := texts[: self._room()]:
+            self._check_wanted()
+            self._push(asyncio.run(self._predict(texts)), "predictor")
 
-    def _note_outdated(self, tasks: Sequence[dict[str, Any]]) -> None:
-        """Note outdated predictions of these tasks. Those of labelled tasks stay: agreement is computed from them."""
-        if not self.ports.serving.delete_old_predictions:
-            return
-        served = self.ports.served(self.job)
-        for task in tasks:
-            for one in task.get("predictions") or ():
-                if is_outdated(one.get("model_version"), served) and isinstance(one.get("id"), int):
-                    self.outdated[one["id"]] = one["model_version"]
-
-    async def _predict(self, tasks: Sequence[tuple[int, str]]) -> list[dict[str, Any]]:
-        job = self.job
+    async def _predict(self, tasks: Sequence[Text]) -> list[dict[str, Any]]:
+        job, share, is_evaluated = self.job, self.ports.serving.blind_share, self._is_evaluated
         scores = await self.ports.inference.scores(job.project_key, job.version, [text for _, text in tasks])
-        found = (
-            (task, build_prediction(job.space, scores, row, job.version))
-            for row, (task, _) in enumerate(tasks)
+        found = []
+        for row, (task, text) in enumerate(tasks):
+            if prediction := build_prediction(job.space, scores, row, job.version, is_evaluated=is_evaluated):
+                shown = conceal(prediction) if is_blind(text, share) else prediction
+                found.append({"task": task, **shown})
+        return found
+
+    def _push(self, predictions: Sequence[dict[str, Any]], source: leader_metrics.SuggestionSource) -> None:
+        """Store predictions, and count them."""
+        if not predictions:
+            return
+        self._check_wanted()  # predicting may have taken long
+        job = self.job
+        refused = push_predictions(
+            self.ports.source, job.project_id, job.version, predictions, self.is_wanted
         )
-        return [{"task": task, **prediction} for task, prediction in found if prediction is not None]
+        self._check_wanted()
+        stored = len(predictions) - refused
+        leader_metrics.count_suggestions(job.project_id, source, stored)
+        self.update(pushed=self.progress.pushed + stored, refused=self.progress.refused + refused)
 
     def _finish(self, title: TitleResult) -> None:
         job, refused = self.job, self.progress.refused
-        problems = (refused_message(job, refused), title.problem)
-        self.title_changed = title.changed
+        problems = (unusable_message(job, self._unusable), refused_message(job, refused), title.problem)
+        self._stored, self._handled = None, set()
         self.update(done=True, problem=" ".join(filter(None, problems)))
         if title.problem:
             log.warning("backend_not_recognised", project=job.project_id, reason=title.problem)
         if refused:
             log.warning("predictions_refused", project=job.project_id, version=job.version, count=refused)
         log.info("refreshed", project=job.project_id, version=job.version)
+
+    def _served_if_wanted(self) -> Served:
+        self._check_wanted()
+        return self.ports.served(self.job)
 
     def _check_wanted(self) -> None:
         if not self.is_wanted():

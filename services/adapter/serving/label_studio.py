@@ -1,9 +1,7 @@
-"""What a refresh writes into Label Studio: a version's predictions, and the title of our ML backend.
+"""What a refresh is to write into Label Studio, how far it is, and the title of our ML backend.
 
 Community edition's uncertainty sampling and "Prediction score" column work only while the title equals the predictions'
-version. Changing it makes Label Studio call our /setup before it answers, so this belongs in a thread. The bulk import of
-predictions answers how many it stored and not which; it omits what it cannot validate, like the path of a nested choice,
-though a single request accepts it. What was stored is therefore looked up before anything is sent again.
+version. Changing it makes Label Studio call our /setup before it answers, so this belongs in a thread.
 """
 
 from __future__ import annotations
@@ -11,11 +9,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from services.core.domain import LabelSpace
-from services.core.errors import LabelStudioNotFound, LabelStudioRejected
 from services.core.labelstudio import Backend
 from services.core.settings import AuthSettings
 
@@ -114,68 +111,6 @@ def _credentials(backend: Backend) -> dict[str, str]:
     return {"auth_method": "BASIC_AUTH", "basic_auth_user": user, "basic_auth_pass": ""} if user else {}
 
 
-MAX_REFUSED_IN_A_ROW: Final = 20
-"""After so many refused predictions in a row the rest of a chunk is not tried."""
-
-
-class PredictionSink(Protocol):
-    """The part of LabelStudio that stores predictions."""
-
-    def push_predictions(self, project_id: int, predictions: Sequence[dict[str, Any]]) -> int:
-        """Store predictions; return how many were stored."""
-        ...
-
-    def push_prediction(self, project_id: int, prediction: dict[str, Any]) -> None:
-        """Store one. Raises LabelStudioRejected."""
-        ...
-
-    def have_prediction(self, project_id: int, version: str, tasks: Sequence[int]) -> dict[int, bool]:
-        """Return which of these tasks have a prediction of the version; a deleted task is missing."""
-        ...
-
-
-def push_predictions(
-    source: PredictionSink,
-    project_id: int,
-    version: str,
-    predictions: Sequence[dict[str, Any]],
-    is_wanted: Callable[[], bool],
-) -> int:
-    """Store predictions of one version; return how many Label Studio refuses. Stops early once they are not wanted."""
-    if not predictions or _in_bulk(source, project_id, predictions) >= len(predictions):
-        return 0
-    stored = source.have_prediction(project_id, version, [prediction["task"] for prediction in predictions])
-    missing = [prediction for prediction in predictions if stored.get(prediction["task"]) is False]
-    return _one_by_one(source, project_id, missing, is_wanted)
-
-
-def _in_bulk(source: PredictionSink, project_id: int, predictions: Sequence[dict[str, Any]]) -> int:
-    try:
-        return source.push_predictions(project_id, predictions)
-    except LabelStudioRejected:  # all, because of one: its task was deleted, or it cannot be validated
-        return 0
-
-
-def _one_by_one(
-    source: PredictionSink,
-    project_id: int,
-    predictions: Sequence[dict[str, Any]],
-    is_wanted: Callable[[], bool],
-) -> int:
-    refused = in_a_row = 0
-    for number, prediction in enumerate(predictions):
-        if in_a_row >= MAX_REFUSED_IN_A_ROW:
-            return refused + len(predictions) - number
-        if not is_wanted():
-            break
-        try:
-            source.push_prediction(project_id, prediction)
-            in_a_row = 0
-        except (LabelStudioRejected, LabelStudioNotFound):
-            refused, in_a_row = refused + 1, in_a_row + 1
-    return refused
-
-
 @dataclass(frozen=True, slots=True)
 class RefreshJob:
     """A version's predictions and title to be written to Label Studio."""
@@ -224,3 +159,10 @@ def refused_message(job: RefreshJob, count: int) -> str:
         f"Label Studio refuses {these} of {job.version} for {job.space.from_name!r}: annotators get them only when "
         "Label Studio itself requests predictions. Its log says why."
     )
+
+
+def unusable_message(job: RefreshJob, reason: str) -> str:
+    """Return what to tell people about stored predictions that cannot be used; "" without a reason."""
+    if not reason:
+        return ""
+    return f"The suggestions that the run of {job.version} stored cannot be used, so predictors computed them: {reason}"

@@ -7,7 +7,8 @@ from typing import Final
 
 from services.adapter.ports import RolloutStatus
 from services.adapter.state.project_state import RunRecord
-from services.core.domain import Estimate, Manifest, Pending, Project, RunState
+from services.core.accuracy import named_headline
+from services.core.domain import Manifest, Pending, Project, RunState
 from services.core.labelstudio.access import URL_ADVICE, backend_url_problem
 from services.core.runs import version_name
 
@@ -35,7 +36,7 @@ def serving(version: str | None, manifest: Manifest | None, why: str, *, pinned:
     """Return which version is served, and how accurate it is."""
     if version is None:
         return ""
-    how_good = f": {_accuracy(manifest.estimate)}" if manifest and manifest.estimate.judged else ""
+    how_good = f": {named_headline(manifest)}" if manifest else ""
     return f"serving {version}{f' (pinned: {why})' if pinned else ''}{how_good}"
 
 
@@ -55,6 +56,19 @@ def training(project: Project, record: RunRecord) -> str:
     if status.seconds_left is not None:
         parts.append(f"{status.seconds_left:.0f} s left")
     return f"training {name}: {', '.join(parts)}"
+
+
+def embedding(record: RunRecord) -> str:
+    """Return how far the active run of kind `embed` is."""
+    status = record.status
+    is_wanted = record.request.label_names and not (status and status.names)
+    wish = "making suggestions from label names, and " if is_wanted else ""
+    name = f"{wish}computing features of unlabelled texts (run {record.run})"
+    if record.waiting_reason:
+        return f"{name}: waiting, because {record.waiting_reason}"
+    if status is None or not status.steps:
+        return f"{name}: {status.stage if status and status.stage else 'starting'}"
+    return f"{name}: {status.step} of {status.steps}"
 
 
 def pinned(project_id: int, current: str | None) -> str:
@@ -79,6 +93,11 @@ def stale(version: str, compared_with: str | None, current: str | None) -> str:
         f"held: {version} was compared with {compared_with or 'no version'}, and {current or 'none'} is served now; "
         "it is evaluated again"
     )
+
+
+def untrained(version: str, current: str | None) -> str:
+    """Return why a version from label names only is not served."""
+    return f"held: {version} was made from label names only, and {current} was trained on labels"
 
 
 def superseded(version: str, current: str | None) -> str:
@@ -146,12 +165,6 @@ def join(*parts: str) -> str:
     first, *others = [part.rstrip(".") for part in parts if part] or [""]
     # The gate's reasons start with a capital; names of versions keep theirs.
     return "; ".join([first, *(f"held{part[4:]}" if part.startswith("Held:") else part for part in others)])
-
-
-def _accuracy(estimate: Estimate) -> str:
-    accuracy = 100 * estimate.right / estimate.judged
-    interval = f"{100 * estimate.low:.0f}–{100 * estimate.high:.0f} %"
-    return f"accuracy {accuracy:.0f} % (95 % interval {interval}, {estimate.judged} texts)"
 
 
 def _few(names: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 A version is promoted only while the version that the gate compared it with is still the served one. It says nothing about any
 other, so such a version is held as stale and its labels are evaluated again. The exception replaces a served version that no
 predictor can load: nothing can be compared with that one, so a version that was compared with nothing may take its place.
+A version from label names was compared with nothing: it is served only where nothing is, or another such version.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from services.adapter.serving import messages
+from services.adapter.serving.manifest_cache import Origin
 from services.adapter.state.documents import PromotionResult
 from services.core.domain import Published, Served
 
@@ -33,6 +35,8 @@ class Evaluation:
     compared_with: str | None
     """The version that the gate compared it with."""
     created_at: float
+    is_trained: bool = True
+    """Whether it was trained on labels; False of one from label names only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ class Situation:
     """The version being rolled out."""
     served_created_at: float | None = None
     """None if nothing is served, or its manifest cannot be read."""
+    served_origin: Origin = Origin.LABELS
+    """What the served version was made from."""
     control: str | None = None
     """The control in use; None if settings name none that the label config has."""
     falling_back: bool = False
@@ -117,7 +123,7 @@ def decide(candidate: Candidate, now: Situation) -> Decision:
         return Hold(
             PromotionResult.REFUSED, messages.refused(published.version, candidate.problem, served.current)
         )
-    if evaluation.compared_with == served.current:
+    if evaluation.is_trained and evaluation.compared_with == served.current:
         return Promote(published.sentence)
     return _decide_uncompared(candidate, evaluation, now)
 
@@ -136,17 +142,34 @@ def _held_by(candidate: Candidate, now: Situation) -> str | None:
 def _decide_uncompared(candidate: Candidate, evaluation: Evaluation, now: Situation) -> Decision:
     """Decide on a version that the gate did not compare with the served one."""
     version, current = candidate.version, now.served.current
+    if not evaluation.is_trained and current is not None:
+        # One without a manifest cannot be loaded again, nor compared with: it is replaced.
+        if now.served_origin is Origin.LABELS:
+            return Hold(PromotionResult.HELD, messages.untrained(version, current))
+        if now.served_origin is Origin.UNKNOWN:
+            return Wait(f"the manifest of {current} cannot be read at the moment")
     if now.served_created_at is not None and now.served_created_at > evaluation.created_at:
         return Hold(PromotionResult.HELD, messages.superseded(version, current))
-    if evaluation.compared_with is None and current is not None:
-        # A rollout that has begun continues while predictors do not answer: it began because the served version is broken.
-        if now.served_state is ServedState.BROKEN or (
-            now.served_state is ServedState.CHECKING and now.target == version
-        ):
-            return Promote(candidate.published.sentence)
-        if now.served_state is ServedState.CHECKING:
-            return Wait(f"{current} is being checked")
+    if (
+        now.served_origin is Origin.LOST
+        or not evaluation.is_trained
+        or _takes_place_of_broken(version, evaluation, now)
+    ):
+        return Promote(candidate.published.sentence)
+    if evaluation.compared_with is None and now.served_state is ServedState.CHECKING:
+        return Wait(f"{current} is being checked")
     return Hold(PromotionResult.STALE, messages.stale(version, evaluation.compared_with, current))
+
+
+def _takes_place_of_broken(version: str, evaluation: Evaluation, now: Situation) -> bool:
+    """Return whether the served version is broken, and this one was compared with nothing.
+
+    A rollout that has begun continues while predictors do not answer: it began because the served version is broken.
+    """
+    if evaluation.compared_with is not None or now.served.current is None:
+        return False
+    is_begun = now.served_state is ServedState.CHECKING and now.target == version
+    return now.served_state is ServedState.BROKEN or is_begun
 
 
 def _compared_with(candidate: Candidate) -> str | None:

@@ -7,16 +7,15 @@ call this.
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import structlog
 
 from services.adapter.ports import Rollout, RolloutStatus
 from services.adapter.serving import messages
+from services.adapter.serving.manifest_cache import ManifestCache, Origin
 from services.adapter.serving.promotion import (
     Candidate,
     Evaluation,
@@ -30,46 +29,15 @@ from services.adapter.serving.promotion import (
 from services.adapter.serving.rollouts import ProjectRollout
 from services.adapter.serving.table import ServingTableWriter
 from services.adapter.state.documents import ProjectDocuments, PromotionResult, VersionOutcome
-from services.core.domain import Manifest, Project, Published, Served
-from services.core.errors import UNUSABLE_VERSION, BadRequest, NotFound, StoreError, UnknownFormat
-from services.core.registry import Registry
+from services.core.domain import Project, Published, Served
+from services.core.errors import (
+    UNUSABLE_VERSION,
+    BadRequest,
+    NotFound,
+    UnknownFormat,
+)
 
 log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class ManifestCache:
-    """The manifests of one project's versions: each is read once, because versions are immutable."""
-
-    registry: Registry
-    project_key: str
-    _known: dict[str, Manifest] = field(default_factory=dict)
-
-    def begin(self, manifests: Iterable[Manifest]) -> None:
-        """Continue from these manifests."""
-        self._known |= {manifest.version: _without_annotations(manifest) for manifest in manifests}
-
-    def read(self, version: str) -> Manifest:
-        """Return the version's manifest without its annotation ids, of which there may be thousands. Raises StoreError."""
-        if version not in self._known:
-            manifest = self.registry.manifest(self.project_key, version)
-            self._known[version] = _without_annotations(manifest)
-        return self._known[version]
-
-    def find(self, version: str | None) -> Manifest | None:
-        """Return the version's manifest; None if there is no version, or its manifest cannot be read."""
-        with contextlib.suppress(StoreError):
-            return self.read(version) if version else None
-        return None
-
-    def keep(self, versions: AbstractSet[str]) -> None:
-        """Forget all others."""
-        for version in self._known.keys() - versions:
-            del self._known[version]
-
-
-def _without_annotations(manifest: Manifest) -> Manifest:
-    return replace(manifest, lineage=replace(manifest.lineage, annotation_ids=()))
 
 
 @dataclass(slots=True)
@@ -86,7 +54,7 @@ class Promotions:
             project.id,
             ProjectRollout(project.key, self.table, self.rollout, self.clock),
             documents,
-            ManifestCache(self.table.registry, project.key),
+            ManifestCache(self.table.registry, project.key, self.clock),
         )
 
 
@@ -110,11 +78,14 @@ class ProjectPromotions:
             return Candidate(published, None, control)
         try:
             manifest = self.manifests.read(published.version)
+        except NotFound:
+            return Candidate(published, None, control, "it was deleted, or has lost its manifest.")
         except UNUSABLE_VERSION as error:
             return Candidate(published, None, control, str(error))
         except UnknownFormat:
             return None
-        return Candidate(published, Evaluation(manifest.gate.compared_with, manifest.created_at), control)
+        evaluation = Evaluation(manifest.gate.compared_with, manifest.created_at, manifest.is_evaluated)
+        return Candidate(published, evaluation, control)
 
     def decide(
         self, candidates: Sequence[Candidate], control: str | None, now: float
@@ -207,9 +178,16 @@ class ProjectPromotions:
             self._served_state(served),
             self.rollout.target,
             manifest.created_at if manifest else None,
+            self.served_origin,
             control,
             falling_back=bool(self._falling_back),
         )
+
+    @property
+    def served_origin(self) -> Origin:
+        """What the served version was made from; labels if there is none. Raises StoreError."""
+        current = self.rollout.served.current
+        return self.manifests.origin(current) if current else Origin.LABELS
 
     def _served_state(self, served: Served) -> ServedState:
         if served.current is None:
@@ -235,7 +213,11 @@ class ProjectPromotions:
         return Hold(PromotionResult.PROMOTED, decision.reason) if done else None
 
     def _advance(self, version: str, why: str, now: float, *, pinned: bool) -> bool:
-        done = self.rollout.advance(version, why, now, pinned=pinned, immediately=bool(self._falling_back))
+        manifest, immediately = self.manifests.find(version), bool(self._falling_back)
+        encoder = manifest.encoder if manifest else ""
+        done = self.rollout.advance(
+            version, why, now, pinned=pinned, immediately=immediately, encoder=encoder
+        )
         if done:
             self._falling_back = ""
         return done

@@ -1,9 +1,9 @@
 """After a promotion or a rollback: keeps Label Studio's predictions and titles in sync with the versions in effect.
 
 A few threads carry out deliveries, one per project at a time, in turns: a project that waits longest comes first, and one with
-many tasks gives way to others after some seconds. A project's newest job wins, a job whose version is no longer in effect is
-abandoned, and errors are retried with back-off. While Label Studio does not answer, one thread at a time tries whether it does.
-A new title is checked again: Label Studio may have restored the old. Outdated predictions are deleted when nothing else is due.
+many tasks gives way to others after some seconds, and after its title. A project's newest job wins, a job whose version is no
+longer in effect is abandoned, and errors are retried with back-off. While Label Studio does not answer, one thread at a time tries
+whether it does. A new title is checked again: Label Studio may have restored the old. Outdated predictions are deleted last.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from typing import Final, Literal
 
 import structlog
 
-from services.adapter.serving.delivery import Delivery, DeliveryPorts, NoLongerWanted
+from services.adapter.serving.cleanup import Cleanup
+from services.adapter.serving.delivery import Delivery
+from services.adapter.serving.delivery_ports import DeliveryPorts, NoLongerWanted
 from services.adapter.serving.label_studio import RefreshJob, RefreshProgress
 from services.adapter.state.documents import NotLeading
 from services.core.errors import FitloopError, LabelStudioUnreachable
@@ -54,8 +56,8 @@ class _Project:
         if kind == "deliver":
             return float("inf") if done else max(self.waiting_since, self.backoff.until)
         if kind == "check title":
-            return self.recheck_at if done else float("inf")
-        return self.delete_backoff.until if done and self.delivery.outdated else float("inf")
+            return self.recheck_at
+        return self.delete_backoff.until if done and self.delivery.cleanup.is_due else float("inf")
 
 
 class Refresher:
@@ -99,15 +101,14 @@ class Refresher:
             known = self._projects.get(job.project_id)
             if known and known.delivery.job == job:
                 return
-            outdated = dict(known.delivery.outdated) if known else {}
-            delivery = Delivery(job, self._ports, lambda: self._is_wanted(job), outdated)
+            cleanup = known.delivery.cleanup if known else Cleanup(job.project_id)
+            delivery = Delivery(job, self._ports, lambda: self._is_wanted(job), cleanup)
             self._projects[job.project_id] = _Project(delivery, self._clock())
             self._wake.notify()
 
     def progress(self, project_id: int) -> RefreshProgress | None:
         """Return the progress of the project's newest job."""
-        known = self._projects.get(project_id)
-        return known.delivery.progress if known else None
+        return known.delivery.progress if (known := self._projects.get(project_id)) else None
 
     def run_due_job(self, now: float) -> bool:
         """Take one turn that is due, in this thread; return whether there was one."""
@@ -182,15 +183,16 @@ class Refresher:
             report()
 
     def _deliver(self, project: _Project) -> None:
-        delivery = project.delivery
+        """Take a turn, which ends once the title is set: what other projects' annotators get next comes before the rest."""
+        delivery, before = project.delivery, project.delivery.title
         if project.steps is None:
             project.steps = delivery.steps()
-        if self._advance(project.steps):
+        if self._advance(project.steps, lambda: delivery.title is not before):
             project.steps = None
-            if delivery.title_changed:
-                project.recheck_at = self._clock() + RECHECK_SECONDS
         else:
             project.waiting_since = self._clock()
+        if delivery.title is not before and delivery.title and delivery.title.changed:
+            project.recheck_at = self._clock() + RECHECK_SECONDS
 
     def _check_title(self, project: _Project) -> None:
         """Check a title that was set a while ago."""
@@ -205,10 +207,10 @@ class Refresher:
         project.delete_backoff.succeeded()
         project.delete_backoff.until = self._clock()  # other projects' deletions come first
 
-    def _advance(self, steps: Iterator[None]) -> bool:
+    def _advance(self, steps: Iterator[None], is_enough: Callable[[], bool] = lambda: False) -> bool:
         """Take steps for as long as a turn takes; return whether none is left."""
         until = self._clock() + _TURN_SECONDS
-        return all(self._clock() < until for _ in steps)
+        return all(self._clock() < until and not is_enough() for _ in steps)
 
     def _failed(self, project: _Project, kind: Kind, reason: str, began: float) -> None:
         """Schedule the next try."""

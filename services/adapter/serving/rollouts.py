@@ -60,10 +60,19 @@ class ProjectRollout:
         """Return whether a version is being rolled out, or takes effect in a moment."""
         return self.target is not None or now < self.served.since
 
-    def advance(self, version: str, why: str, now: float, *, pinned: bool, immediately: bool = False) -> bool:
+    def advance(
+        self,
+        version: str,
+        why: str,
+        now: float,
+        *,
+        pinned: bool,
+        immediately: bool = False,
+        encoder: str = "",
+    ) -> bool:
         """Take the rollout of `version` one step further; return whether it is current. Raises UNUSABLE_VERSION, and then withdraws it.
 
-        `immediately`: the served version is broken and must be replaced now; otherwise all replicas switch at one moment to come.
+        `encoder`: the digest of its shared encoder, "" for a whole model. `immediately`: the served version is broken and must be replaced now; otherwise all replicas switch at one moment to come.
         """
         if self.target != version:
             self.withdraw()
@@ -71,7 +80,9 @@ class ProjectRollout:
             self._update(lambda known: replace(known, target=version, target_since=now))
         self._wanted = version
         try:
-            self._status = _tolerate_outage(lambda: self.rollout.advance(self.project_key, version, now))
+            self._status = _tolerate_outage(
+                lambda: self.rollout.advance(self.project_key, version, now, encoder)
+            )
         except UNUSABLE_VERSION:
             self.withdraw()
             raise

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from services.adapter.metrics import leader_metrics
 from services.adapter.serving import messages
+from services.adapter.serving.manifest_cache import Origin
 from services.adapter.serving.promotions import ProjectPromotions
 from services.adapter.serving.rollouts import ProjectRollout
 from services.adapter.state.documents import PromotionResult, VersionOutcome
-from services.adapter.state.project_state import ProjectStateFile, RunRecord
+from services.adapter.state.project_state import RunRecord, with_names_run
+from services.adapter.training.cold_start import ColdStart
 from services.adapter.training.runs import RunHistory
 from services.core.domain import LabelSpace, Published, Served
+
+_DECIDING_SECONDS: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -24,7 +29,8 @@ class ProjectVersions:
 
     promotions: ProjectPromotions
     history: RunHistory
-    state_file: ProjectStateFile
+    is_cold_start_on: bool = False
+    """FITLOOP_COLD_START."""
     rollout: ProjectRollout = field(init=False)
     outcome: VersionOutcome | None = None
     """The last one."""
@@ -37,7 +43,8 @@ class ProjectVersions:
     """When each version was decided that was not promoted."""
     _served_checked: bool = False
     _has_undecided: bool = False
-    """Whether a published version has no outcome yet."""
+    """Whether a published version has no outcome yet, and may get one in the next step: not one of a newer release."""
+    _undecided_since: float = 0.0
 
     def __post_init__(self) -> None:
         self.rollout = self.promotions.rollout
@@ -57,6 +64,15 @@ class ProjectVersions:
         """Return whether the next step may find another state than this one."""
         return not self._served_checked or self._has_undecided or self.rollout.is_changing(now)
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether a rollout, or the check of the served version, waits for something that may take long."""
+        return self.rollout.is_blocked or (not self._served_checked and bool(self.problem))
+
+    def is_deciding(self, now: float) -> bool:
+        """Return whether a version was published a moment ago, and the predictors are being asked before it is rolled out."""
+        return self._has_undecided and now < self._undecided_since + _DECIDING_SECONDS
+
     def is_rolling_out(self) -> bool:
         """Return whether a rollout is in progress and not blocked. Raises StoreError."""
         return self.rollout.served.target is not None and not self.rollout.is_blocked
@@ -67,6 +83,13 @@ class ProjectVersions:
         for record, published in self._published():
             if outcome := known.get(published.version):
                 self._note(record, outcome)
+        self._save()
+
+    def add_older(self, outcomes: Iterable[VersionOutcome]) -> None:
+        """Note outcomes that were read later than the others. Raises StoreError."""
+        for outcome in outcomes:
+            if self._outcomes.setdefault(outcome.version, outcome) is outcome:
+                self._held_at += [outcome.at] * (outcome.fate is not PromotionResult.PROMOTED)
         self._save()
 
     def check_served(self, now: float) -> None:
@@ -86,6 +109,8 @@ class ProjectVersions:
     def decide(self, control: str | None, now: float) -> None:
         """Decide on published versions. `control`: the one in use now. Raises StoreError."""
         waiting = self._undecided()
+        if not self._has_undecided:
+            self._undecided_since = now
         self._has_undecided = bool(waiting)
         if not waiting:
             return
@@ -93,8 +118,9 @@ class ProjectVersions:
             self.promotions.candidate(published, record.request.parameters.control)
             for record, published in waiting.values()
         )
-        outcomes = self.promotions.decide([one for one in found if one], control, now)
-        self._has_undecided = len(outcomes) < len(waiting)
+        candidates = [one for one in found if one]
+        outcomes = self.promotions.decide(candidates, control, now)
+        self._has_undecided = len(outcomes) < len(candidates)
         for version, outcome in outcomes.items():
             self._note(waiting[version][0], outcome)
             if manifest := self.promotions.manifests.find(version):  # a deleted version is not counted
@@ -112,16 +138,14 @@ class ProjectVersions:
         }
 
     def _published(self) -> Iterator[tuple[RunRecord, Published]]:
-        for record in self.history.records:
+        for record in with_names_run(self.history.records, self.history.state_file.state):
             for published in record.status.published if record.status else ():
                 yield record, published
 
     def _save(self) -> None:
-        """Write the outcomes of the remembered runs into state.json. Raises StoreError."""
+        """Write the remembered runs and their outcomes into state.json, if they have changed. Raises StoreError."""
         names = [published.version for _, published in self._published()]
-        self.state_file.update(
-            outcomes=tuple(self._outcomes[name] for name in names if name in self._outcomes)
-        )
+        self.history.save(outcomes=tuple(self._outcomes[name] for name in names if name in self._outcomes))
 
     def _note(self, record: RunRecord, outcome: VersionOutcome) -> None:
         self._outcomes[outcome.version] = outcome
@@ -132,6 +156,13 @@ class ProjectVersions:
         if outcome.fate is PromotionResult.STALE:
             self.history.mark_stale(record.run)
 
+    @property
+    def cold_start(self) -> ColdStart:
+        """Return what the wish for a version from label names depends on. Raises StoreError."""
+        names = self.history.state_file.state.embed.names
+        serves_names = self.promotions.served_origin is Origin.NAMES
+        return ColdStart(self.is_cold_start_on, self.rollout.served, serves_names, names)
+
     def foreign(self, space: LabelSpace | None) -> tuple[str, ...]:
         """Return the versions in effect that were made for another control than that of `space`: nothing is predicted with them.
 
@@ -139,8 +170,15 @@ class ProjectVersions:
         """
         served = self.rollout.served
         versions = tuple(filter(None, (served.current, served.previous)))
-        self.promotions.manifests.keep({*versions, *self._undecided()})
+        self.promotions.manifests.keep({*versions, *filter(None, [served.target]), *self._undecided()})
         return tuple(version for version in versions if space and self._is_foreign(version, space))
+
+    @property
+    def unevaluated(self) -> tuple[str, ...]:
+        """The versions in effect, or soon in effect, that were made from label names only, as far as can be known."""
+        served, find = self.rollout.served, self.promotions.manifests.find
+        versions = filter(None, (served.current, served.previous, served.target))
+        return tuple(one for one in versions if not (found := find(one)) or not found.is_evaluated)
 
     def _is_foreign(self, version: str, space: LabelSpace) -> bool:
         manifest = self.promotions.manifests.find(version)

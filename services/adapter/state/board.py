@@ -1,4 +1,4 @@
-"""The board: the status of all projects in memory, and board.json, by which the leader publishes it to the followers.
+"""The board: the status of all projects in memory; `board_file` publishes it to the followers.
 
 The controller (or the follower, if another process leads) writes the board; routes read it without waiting for anything.
 Views are frozen and replaced whole, so a reader sees one consistent state.
@@ -10,22 +10,20 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Final
 
-import structlog
-
-from services.adapter.state.documents import NotLeading
-from services.core import documents
-from services.core.documents import FORMAT
-from services.core.domain import Estimate, LabelSpace, Project, RunStatus, Served, Serving, Uncounted
-from services.core.errors import StoreError
-from services.core.retry import LogOnce
-from services.core.store import ObjectStore
-
-log = structlog.get_logger()
-BOARD_KEY: Final = "board.json"
-_CHANGED_SECONDS: Final = 1.0
-_UNCHANGED_SECONDS: Final = 5.0
+from services.adapter.state.help import HelpMeasures
+from services.core.domain import (
+    Estimate,
+    EstimateErrors,
+    ExpectedAccuracy,
+    LabelSpace,
+    Outlook,
+    PoolState,
+    Project,
+    RunStatus,
+    Served,
+    Uncounted,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +43,10 @@ class CurrentVersion:
     engine: str
     estimate: Estimate
     created_at: float
+    outlook: Outlook | None = None
+    """What twice as many labels would bring; None if that cannot be said."""
+    expected: ExpectedAccuracy | None = None
+    """None of a version of an earlier release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +87,14 @@ class Figures:
     rollout_since: float | None = None
     agreement: Agreement | None = None
     """None until Label Studio was queried."""
+    help: HelpMeasures | None = None
+    """None until Label Studio was queried, and from an earlier release."""
     judged: LatestDecision | None = None
     """None if no version was published yet, or the newest one was deleted."""
+    pool: PoolState | None = None
+    """The unlabelled tasks when a run last read them; None if none has."""
+    estimates: EstimateErrors | None = None
+    """How far the expected accuracy of the last versions was off; None before any was scored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +116,8 @@ class ProjectView:
     problem: str = ""
     """What is wrong and what to do; "" if nothing is."""
     active: RunStatus | None = None
+    embedding: RunStatus | None = None
+    """The active run that computes features of unlabelled texts."""
     waiting: str = ""
     """Why no process works on the active run yet; "" while one does."""
     last: RunStatus | None = None
@@ -127,6 +137,8 @@ class ProjectView:
     """Served versions that were made for another control: nothing is predicted with them."""
     version_names: tuple[str, ...] = ()
     """The versions published last, newest first."""
+    unevaluated: tuple[str, ...] = ()
+    """Served versions that were made from label names only: their suggestions show no probability."""
 
 
 def effective_served(served: Served, now: float) -> Served:
@@ -174,77 +186,3 @@ class Board:
             self._views = MappingProxyType(
                 {key: view for key, view in self._views.items() if key != project_id}
             )
-
-
-@dataclass(frozen=True, slots=True)
-class BoardDocument:
-    """board.json."""
-
-    views: tuple[ProjectView, ...] = ()
-    written_at: float = 0.0
-    term: int = 0
-    reads_batches: bool = False
-    """Whether the leader reads the change notices of many projects from one object; earlier releases do not."""
-    format: int = FORMAT
-
-
-def read_board(store: ObjectStore, table: Serving) -> list[ProjectView]:
-    """Return the projects as the last leader has published them, with what the table serves; else what the table says alone.
-
-    Raises StoreError if the store does not answer.
-    """
-    try:
-        document = documents.load(BoardDocument, store.read(BOARD_KEY), BOARD_KEY)
-    except StoreError as error:
-        if error.transient:
-            raise
-        document = BoardDocument()  # none was published yet, or a newer release wrote it
-    views = {view.project.key: view for view in document.views}
-    served = {key: replace(views.get(key) or _unread(key), served=row) for key, row in table.projects.items()}
-    return list({**views, **served}.values())
-
-
-def _unread(project_key: str) -> ProjectView:
-    number = int(project_key.partition("-")[0])
-    return ProjectView(Project(project_key, number, f"Project {number}", "", "", ""), is_read=False)
-
-
-@dataclass(slots=True)
-class BoardPublisher:
-    """Publishes the leader's board: after changes, at most once a second, and regularly, so that followers see a live leader."""
-
-    store: ObjectStore
-    board: Board
-    _published: Mapping[int, ProjectView] | None = None
-    _tried_at: float = 0.0
-    _logged: LogOnce = field(default_factory=LogOnce)
-    _dumped: dict[int, tuple[ProjectView, bytes]] = field(default_factory=dict)  # few change at a time
-
-    def publish(self, term: int, now: float) -> None:
-        """Write board.json if it is due. A store error is logged and retried. Raises NotLeading."""
-        views = self.board.views
-        if now - self._tried_at < (_UNCHANGED_SECONDS if views is self._published else _CHANGED_SECONDS):
-            return
-        self._tried_at = now
-        empty = BoardDocument((), now, term, reads_batches=True)
-        try:
-            self.store.write(BOARD_KEY, self._dump(empty, views))
-        except NotLeading:
-            raise
-        except StoreError as error:
-            if self._logged.is_new(str(error)):
-                log.warning("board_not_published", reason=str(error))
-        else:
-            self._published = views
-            self._logged.resolved()
-
-    def _dump(self, empty: BoardDocument, views: Mapping[int, ProjectView]) -> bytes:
-        """Return the board with these views as JSON."""
-        for number, view in views.items():
-            known = self._dumped.get(number)
-            if known is None or known[0] is not view:
-                self._dumped[number] = (view, documents.dump(view))
-        for dropped in self._dumped.keys() - views.keys():
-            del self._dumped[dropped]
-        rows = b",".join(self._dumped[number][1] for number in views)
-        return documents.dump(empty).replace(b'"views": []', b'"views": [' + rows + b"]", 1)

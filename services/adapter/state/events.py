@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from services.adapter.state.command_writer import CommandWriter
-from services.core.inbox import ChangeNotice, Inbox, merge_notices
+from services.core.inbox import Inbox
+from services.core.notices import ChangeNotice, merge_notices
 from services.core.store import ObjectStore
 
 _MAX_PROJECTS: Final = 1000

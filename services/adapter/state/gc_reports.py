@@ -23,7 +23,7 @@ MAX_ROWS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class ReportedLeftover:
-    """A version or a run that was found."""
+    """A version, a run or an encoder that was found."""
 
     name: str
     why: str
@@ -58,9 +58,11 @@ class GcReport:
     at: float = 0.0
     projects: tuple[ReportedProject, ...] = ()
     deleted: int = 0
-    """Versions, runs and folders of checkpoints; in a dry run, those that would be."""
+    """Versions, runs, folders of checkpoints and encoders; in a dry run, those that would be."""
     freed: int = 0
     """Their bytes."""
+    encoders: tuple[ReportedLeftover, ...] = ()
+    """Encoders that no version needs."""
     left_off: int = 0
     """How many more leftovers there were than the report lists."""
     problem: str = ""

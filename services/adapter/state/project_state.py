@@ -7,14 +7,14 @@ loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.adapter.state.documents import VersionOutcome
 from services.core import documents
 from services.core.documents import FORMAT, Extensible
-from services.core.domain import LaunchState, RunRequest, RunState, RunStatus
+from services.core.domain import TRAIN, LaunchState, NamesResult, PoolState, RunRequest, RunState, RunStatus
 from services.core.errors import NotFound
 from services.core.store import ObjectStore
 
@@ -68,6 +68,8 @@ class RunRecord(Extensible):
     @property
     def can_be_baseline(self) -> bool:
         """Whether changes are counted from its labels: it was done, cancelled while it ran, or failed after publishing a version."""
+        if self.request.kind != TRAIN:
+            return False
         if self.outcome is RunState.CANCELLED:
             return self.started_at is not None and self.status is not None
         has_version = bool(self.status and self.status.published)
@@ -86,6 +88,50 @@ class RunRecord(Extensible):
 
 
 @dataclass(frozen=True, slots=True)
+class EncoderReferences(Extensible):
+    """Which encoders a project's versions name."""
+
+    read_at: float
+    """When the reading of their manifests began."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """The digest of each version that is a head."""
+    unreadable: tuple[str, ...] = ()
+    """Versions whose manifests could not be read, so that it is not known which encoder they need."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamesRun(Extensible):
+    """The last run of kind `embed` that was asked for a version from label names."""
+
+    record: RunRecord
+    """Its request, and of its status the version."""
+    result: NamesResult
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedState(Extensible):
+    """The runs of kind `embed`, and what runs of both kinds have left of the pool."""
+
+    last: RunRecord | None = None
+    """The last one, active or ended; the earlier ones are deleted."""
+    number: int = 0
+    """Of the last one."""
+    tasks: int = 0
+    """Label Studio's count of all tasks when it was requested."""
+    failures: int = 0
+    """Runs of this kind that failed since the last one that was done."""
+    pool: PoolState | None = None
+    """As the last run that read it has left it; None if none has."""
+    pool_fingerprint: str = ""
+    """`embed_trigger.fingerprint` of that run."""
+    pool_is_of_embed: bool = False
+    noted_run: str = ""
+    """The last training run whose pool was taken over, if it had one."""
+    names: NamesRun | None = None
+    """None before the first such run."""
+
+
+@dataclass(frozen=True, slots=True)
 class ProjectState(Extensible):
     """projects/<key>/state.json."""
 
@@ -97,13 +143,25 @@ class ProjectState(Extensible):
     """The highest number of any run."""
     swept_run: int = 0
     """The highest number of an ended run whose checkpoints were deleted."""
+    encoders: EncoderReferences | None = None
+    """As the last sweep has found them; None before one."""
     missing_since: float | None = None
     """Since when Label Studio has not had the project; None while it has."""
     disconnected_since: float | None = None
     """Since when none of the project's ML backends has our URL; None while one has, or if that is not known."""
+    embed: EmbedState = field(default_factory=EmbedState)
     term: int = 0
     """The leader's term."""
     format: int = FORMAT
+
+
+def with_names_run(records: Sequence[RunRecord], state: ProjectState) -> list[RunRecord]:
+    """Return the runs that may have versions, oldest first: these, and the last that was asked for one from label names."""
+    names = state.embed.names
+    if names is None:
+        return list(records)
+    before = [run for run in records if run.request.created_at <= names.record.request.created_at]
+    return [*before, names.record, *records[len(before) :]]
 
 
 @dataclass(slots=True)

@@ -48,8 +48,8 @@ class LabelSource(Protocol):
         """Return the tasks with annotations, or all that changed since."""
         ...
 
-    def suggested_tasks(self, project_id: int, most: int) -> list[dict[str, Any]]:
-        """Return the annotated tasks changed last, with their stored predictions."""
+    def suggested_tasks(self, project_id: int, most: int, *, texts: bool = False) -> list[dict[str, Any]]:
+        """Return the annotated tasks changed last, with their stored predictions; with their data as well if `texts`."""
         ...
 
 
@@ -156,7 +156,9 @@ class IndexUpdater:
     def _write(
         self, labels: LabelStore, state: LabelState, index: LabelIndex, kept: Iterable[LabelState], now: float
     ) -> None:
-        before = (self.state, self.index) if self.state else None
+        # Numbers of labels mean something else where the question is another: nothing of it can be kept.
+        is_same = self.state is not None and self._has_answers_to(state.space)
+        before = (self.state, self.index) if self.state and is_same else None
         try:
             found = labels.write(state, index, before)
         except CorruptLabels:  # a delta that was to be merged
@@ -175,8 +177,8 @@ def _is_same(state: LabelState, other: LabelState) -> bool:
 
 
 def _question(space: LabelSpace | None) -> LabelSpace | None:
-    """Return what decides which labels annotations give; `note` is for people."""
-    return replace(space, note="") if space else None
+    """Return what decides which labels annotations give; note and names say nothing about it."""
+    return replace(space, note="", names=()) if space else None
 
 
 Totals = tuple[int, int]

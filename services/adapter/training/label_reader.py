@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 
 from services.adapter.state.board import Agreement
+from services.adapter.state.help import HelpMeasures
 from services.adapter.training.baseline import (
     BaselineLabels,
     BaselineReader,
@@ -22,6 +23,7 @@ from services.adapter.training.baseline import (
     Comparison,
     compare,
 )
+from services.adapter.training.help_monitor import HelpMonitor
 from services.adapter.training.index_updater import IndexUpdater, LabelSource
 from services.adapter.training.monitoring import MAX_ANNOTATIONS, AgreementMonitor
 from services.core.domain import LabelSpace, LabelState, Project, Uncounted
@@ -29,6 +31,7 @@ from services.core.errors import FitloopError, LabelStudioNotFound, LabelStudioU
 from services.core.labels import parse_label_space
 from services.core.labels.examples import examples_of
 from services.core.labels.index import LabelIndex
+from services.core.labels.trainable import untrainable_reason
 from services.core.retry import Backoff
 from services.core.store import ObjectStore
 
@@ -51,6 +54,8 @@ class Reading:
     """The stored state of the index: what a run would train on."""
     counts: Mapping[str, int]
     """Examples of each label of the space; tasks with the same text are one."""
+    labelled: int
+    """All examples: the sum of these counts, unless a text may have several labels."""
     not_counted: tuple[Uncounted, ...]
     """Annotations and tasks that do not count, by reason."""
     comparison: Comparison
@@ -59,13 +64,18 @@ class Reading:
     read_at: float
     agreement: Agreement | None = None
     """Of labels with suggestions, when it was last computed."""
+    help: HelpMeasures | None = None
+    """What suggestions do, when that was last measured."""
     is_unchanged: bool = False
     """Whether Label Studio had nothing new since the poll before."""
 
     @property
-    def labelled(self) -> int:
-        """Tasks with a usable label."""
-        return sum(self.counts.values())
+    def not_trainable(self) -> str | None:
+        """Why there can be no model yet; None if there can."""
+        if self.space is None:
+            return self.why_no_space or None
+        texts = self.labelled if self.space.multiple else None
+        return untrainable_reason(self.counts, self.not_counted, self.space.control, texts)
 
     @property
     def task_number(self) -> int:
@@ -99,6 +109,8 @@ class LabelReader:
     source: LabelSource
     project_id: int
     store: ObjectStore
+    help_monitor: HelpMonitor | None = None
+    """None: of a project without blind texts."""
     backoff: Backoff = field(default_factory=Backoff)
     clock: Callable[[], float] = time.monotonic
     problem: str = ""
@@ -113,12 +125,14 @@ class LabelReader:
     _quiet_polls: int = 0
     _last: Reading | None = None
     _agreement: AgreementMonitor = field(default_factory=AgreementMonitor)
+    _help: HelpMonitor = field(init=False)
     _updater: IndexUpdater = field(init=False)
     _baselines: BaselineReader = field(init=False)
 
     def __post_init__(self) -> None:
         self._updater = IndexUpdater(self.source, self.store, self.project_id)
         self._baselines = BaselineReader(self.store)
+        self._help = self.help_monitor or HelpMonitor(self.store)
 
     def poll(self, now: float, request: PollRequest = PollRequest()) -> Reading | None:  # frozen
         """Read what changed; return None if that failed. Raises LabelStudioNotFound for a project that was missing twice in a row."""
@@ -154,8 +168,9 @@ class LabelReader:
             project, space, why_no_space, state = last.project, last.space, last.why_no_space, last.state
             self._quiet_polls += 1
         index, control = self._updater.index, space.from_name if space else request.control
-        counts_by_label, not_counted = self._count(space, state)
+        counts_by_label, labelled, not_counted = self._count(space, state)
         baseline = self._baselines.find(project.key, request.baselines)
+        self._compare_with_suggestions(project.key, space, now)
         self._last = Reading(
             project=project,
             space=space,
@@ -163,11 +178,13 @@ class LabelReader:
             index=index,
             state=state,
             counts=counts_by_label,
+            labelled=labelled,
             not_counted=not_counted,
             comparison=compare(index, space, control, baseline),
             baseline=baseline,
             read_at=now,
-            agreement=self._compare_with_suggestions(space, now),
+            agreement=self._agreement.value,
+            help=self._help.value,
             is_unchanged=last is not None and (last.state, last.project) == (state, project),
         )
         return self._last
@@ -181,28 +198,32 @@ class LabelReader:
 
     def _count(
         self, space: LabelSpace | None, state: LabelState
-    ) -> tuple[Mapping[str, int], tuple[Uncounted, ...]]:
-        """Return the examples of each label, and what does not count; those of the last poll if nothing changed."""
+    ) -> tuple[Mapping[str, int], int, tuple[Uncounted, ...]]:
+        """Return the examples of each label and in all, and what does not count; those of the last poll if nothing changed."""
         if space is None:
-            return {}, ()
+            return {}, 0, ()
         if self._last and (self._last.state, self._last.space) == (state, space):
-            return self._last.counts, self._last.not_counted
+            return self._last.counts, self._last.labelled, self._last.not_counted
         examples = examples_of(self._updater.index)  # not kept: they take as much memory as the index
-        return examples.counts(space), examples.not_counted(space, state.counts.skipped)
+        not_counted = examples.not_counted(space, state.counts.skipped)
+        return examples.counts(space), len(examples.rows), not_counted
 
-    def _compare_with_suggestions(self, space: LabelSpace | None, now: float) -> Agreement | None:
-        """Return how often labels equal suggestions, computed anew if that is due; an error here does not fail the poll."""
+    def _compare_with_suggestions(self, project_key: str, space: LabelSpace | None, now: float) -> None:
+        """Compare the labels made last with suggestions if that is due; an error here does not fail the poll."""
         monitor, last = self._agreement, self._last
         if last and last.space != space:
             monitor.reset()
+            self._help.reset()
         monitor.due |= last is None or last.index is not self._updater.index
         if space and monitor.is_due(now):
             try:
-                monitor.update(space, self.source.suggested_tasks(self.project_id, MAX_ANNOTATIONS), now)
+                texts = bool(self._help.share)
+                tasks = self.source.suggested_tasks(self.project_id, MAX_ANNOTATIONS, texts=texts)
+                monitor.update(space, tasks, now)
+                self._help.update(project_key, space, tasks, now)
             except FitloopError as error:
-                monitor.compared_at = now
+                monitor.due, monitor.compared_at = True, now
                 log.warning("agreement_not_read", project=self.project_id, reason=str(error))
-        return monitor.value
 
 
 def _states_in_use(request: PollRequest) -> list[LabelState]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from services.adapter.state.board import Agreement
+from services.adapter.training.help_records import shown_prediction
 from services.core.domain import LabelSpace
 from services.core.labels import parse_labels
 from services.core.labels.annotations import exclusion_cause, parse_timestamp
@@ -94,7 +95,7 @@ def agreement_of(
     found = [
         (
             parse_timestamp(annotation.get("created_at")),
-            parse_labels(space, annotation["result"]) == suggested,
+            set(parse_labels(space, annotation["result"])) == set(suggested),
         )
         for task in tasks
         for annotation in task.get("annotations") or ()
@@ -106,8 +107,5 @@ def agreement_of(
 
 def _suggested(space: LabelSpace, task: Mapping[str, Any], annotation: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the labels of the suggestion; () if there was none."""
-    made, origin = parse_timestamp(annotation.get("created_at")), annotation.get("parent_prediction")
-    stored = [one for one in task.get("predictions") or () if parse_timestamp(one.get("created_at")) <= made]
-    started_from = [one for one in stored if origin and one.get("id") == origin]
-    shown = max(started_from or stored, key=lambda one: parse_timestamp(one.get("created_at")), default=None)
+    shown = shown_prediction(task, annotation)
     return parse_labels(space, shown.get("result")) if shown else ()

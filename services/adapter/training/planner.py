@@ -23,7 +23,6 @@ from services.adapter.training.runs import RunHistory
 from services.core.domain import Command, Parameters
 from services.core.errors import BadRequest, ProjectReplaced
 from services.core.inbox import Inbox
-from services.core.labels.annotations import untrainable_reason
 from services.core.settings import TrainingSettings
 from services.core.settings.parameters import CONTROL_IS_PER_PROJECT, apply_overrides
 
@@ -50,6 +49,8 @@ class Planner:
     """The last decision's, for people."""
     problem: str = ""
     """What is wrong with the requested parameters; "" if nothing is."""
+    parameters: Parameters | None = None
+    """Of a run that no command asks for, by the settings at the last poll; None before it."""
     webhook: WebhookMonitor = field(default_factory=WebhookMonitor)
     is_queued: bool = False
     """Whether a run would start, but for those of other projects."""
@@ -76,9 +77,9 @@ class Planner:
         self._is_outdated = True
 
     @property
-    def is_quiet(self) -> bool:
-        """Whether there is no burst of events."""
-        return self.schedule.burst is None
+    def quiet_at(self) -> float:
+        """When the last burst of events is over."""
+        return self.schedule.quiet_at
 
     def due_at(self) -> float:
         """Return when the next poll is due."""
@@ -98,7 +99,7 @@ class Planner:
     def start_poll(
         self, trains: Sequence[Command], overrides: Mapping[str, str], now: float
     ) -> Callable[[], Reading | None]:
-        """Return the poll, for a worker; `decide` takes its result. Events from now on are a new burst."""
+        """Return the poll, for a worker; `decide` takes its result."""
         self.schedule.began(now)
         self._polled = tuple(trains)
         self._is_outdated = False
@@ -150,7 +151,6 @@ class Planner:
             commands=tuple(command.id for command in valid),
             active=self.history.active.run if self.history.active else None,
             ended=self.history.ended,
-            burst=self.schedule.burst,
             paused=paused,
             disconnected=self.is_disconnected,
         )
@@ -164,11 +164,11 @@ class Planner:
                 self.history, decision, parameters, valid, reading.state, fingerprint, self.term(), now
             )
             self.run_queue.set_running(self.reader.project_id, self.history.records[-1].run)
-            for answered in decision.commands:
-                self.inbox.delete_command(answered)
+            for command in valid:
+                self.inbox.answer_command(command)
         elif isinstance(decision, trigger.Ignore):
             for command in valid:
-                self.inbox.close_command(command, self.reason)
+                self.inbox.answer_command(command, self.reason)
 
     def _resolve_parameters(
         self, trains: Sequence[Command], overrides: Mapping[str, str]
@@ -176,10 +176,11 @@ class Planner:
         """Return the settings with the project's and the commands' overrides, and the commands with valid ones."""
         logged, self.problem, valid = self.problem, "", []
         parameters = self._apply(self.defaults, overrides, "the backend's extra parameters", logged)
+        self.parameters = parameters
         for command in trains:
             changed = self._apply(parameters, command.parameters, _TRAIN)
             if self.problem and changed is parameters and command.parameters:
-                self.inbox.delete_command(command.id)
+                self.inbox.answer_command(command)
             else:
                 parameters = changed
                 valid.append(command)
@@ -204,15 +205,13 @@ class Planner:
     def _observe(self, reading: Reading, parameters: Parameters) -> trigger.Observation:
         if reading.baseline:
             self.history.note_baseline(reading.baseline)
-        space, not_trainable, found = reading.space, reading.why_no_space or None, reading.comparison
-        if space:
-            not_trainable = untrainable_reason(reading.counts, reading.not_counted, space.from_name)
+        space, found = reading.space, reading.comparison
         control = space.from_name if space else parameters.control
         config = reading.project.label_config_hash
         return trigger.Observation(
             changed=found.changed,
             lost_labels=found.lost_labels,
-            not_trainable=not_trainable,
+            not_trainable=reading.not_trainable,
             fingerprint=trigger.fingerprint(reading.digest, config, replace(parameters, control=control)),
             switched_control=found.switched_control,
             oldest_change=found.oldest_change,

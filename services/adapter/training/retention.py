@@ -7,14 +7,16 @@ deals with one project after each of its runs; `fitloop gc` applies the same rul
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
-from services.adapter.state.project_state import RunRecord
+from services.adapter.state.project_state import EncoderReferences, RunRecord
 from services.adapter.training.runs import Swept
-from services.core.domain import Project, Served, expired_versions
+from services.adapter.training.unused_features import delete_unused_features
+from services.core.domain import Manifest, Project, Served, expired_versions
 from services.core.errors import StoreError
 from services.core.registry import Registry
 from services.core.runs import Runs, run_number
@@ -42,6 +44,14 @@ def expired_runs(
     ]
 
 
+def encoder_references(
+    manifests: Iterable[Manifest], unreadable: Iterable[str], read_at: float
+) -> EncoderReferences:
+    """Return which encoders these versions name. `read_at`: when the reading of their manifests began."""
+    versions = {manifest.version: manifest.encoder for manifest in manifests if manifest.encoder}
+    return EncoderReferences(read_at, versions, tuple(unreadable))
+
+
 @dataclass(frozen=True, slots=True)
 class Retention:
     """Deletes what has expired of one project."""
@@ -56,24 +66,32 @@ class Retention:
         records: Sequence[RunRecord],
         baselines: frozenset[str],
         swept_run: int,
+        base_models: frozenset[str],
         now: float,
     ) -> Swept:
         """Delete runs that have expired, and name such versions, in a worker. Raises StoreError; the next sweep finds what was left.
 
         `kept`: versions that are served, were served last or are targets. `records`: the remembered runs. `swept_run`: the highest
-        number of a run that an earlier sweep has seen.
+        number of a run that an earlier sweep has seen. `base_models`: those of its runs now.
         """
-        manifests, keep = self.registry.manifests(project.key), self.settings
+        (manifests, unreadable), keep = self.registry.all_manifests(project.key), self.settings
         versions = expired_versions(manifests, kept, keep.keep_versions, keep.keep_days, now)
         ended = [record for record in records if record.outcome is not None]
         last = max((run_number(record.run) for record in ended), default=0)
-        self._delete_checkpoints(record.run for record in ended if run_number(record.run) > swept_run)
+        unswept = {record.run for record in ended if run_number(record.run) > swept_run}
+        if unswept:
+            self._delete_checkpoints(project, unswept)
         expired = [record.run for record in expired_runs(ended, baselines, keep, now)]
         for run in [*expired, *self._expired_unremembered(project, records, now)]:
             self.runs.delete(run)
             log.info("run_deleted", run=run, reason=f"older than {keep.keep_runs_days:g} days")
+        self._delete_embed_runs(project)
+        encoders = encoder_references(manifests, unreadable, now)
+        if not unreadable:
+            needed = frozenset(encoders.versions.values())
+            delete_unused_features(self.registry.store, project, needed, base_models, now)
         size = self.registry.stored_bytes(project.key)
-        return Swept(frozenset(expired), max(swept_run, last), size, tuple(reversed(versions)))
+        return Swept(frozenset(expired), max(swept_run, last), size, tuple(reversed(versions)), encoders)
 
     def delete_versions(self, project: Project, versions: Sequence[str]) -> int:
         """Delete versions whose manifests are gone, in a worker; return the bytes stored for the project then. Raises StoreError."""
@@ -86,10 +104,18 @@ class Retention:
     def runs(self) -> Runs:
         return Runs(self.registry.store)
 
-    def _delete_checkpoints(self, runs: Iterable[str]) -> None:
-        for run in runs:
-            for key in list(self.registry.store.keys(f"runs/{run}/checkpoints/")):
+    def _delete_checkpoints(self, project: Project, runs: AbstractSet[str]) -> None:
+        """Delete them, with one listing for all runs: after a takeover of an earlier release there are many."""
+        for key in list(self.registry.store.keys(f"runs/{project.id}-")):
+            _, run, *rest = key.split("/")
+            if run in runs and rest[0] == "checkpoints":
                 self.registry.store.delete(key)
+
+    def _delete_embed_runs(self, project: Project) -> None:
+        """Delete the runs of kind `embed` but the last one: a new one is requested when no other is active."""
+        for run in self.runs.embed_names(project.id)[:-1]:
+            self.runs.delete(run)
+            log.info("run_deleted", run=run, reason="a newer one has been requested")
 
     def _expired_unremembered(
         self, project: Project, records: Sequence[RunRecord], now: float

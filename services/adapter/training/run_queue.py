@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
 from services.adapter.ports import Launcher
+from services.adapter.state.project_state import RunRecord
 from services.adapter.training.runs import RunHistory
 from services.adapter.training.trigger import Launch
 from services.core.domain import Command, LabelState, Parameters, RunRequest
@@ -36,6 +37,8 @@ class RunQueue:
     _pending: dict[int, str] = field(default_factory=dict)
     """Runs that wait for resources, such as a GPU: they take no other project's turn."""
     _waiting: dict[int, float] = field(default_factory=dict)
+    _embedding: dict[int, str] = field(default_factory=dict)
+    """Active runs of kind `embed`, the oldest first: they take what training runs leave."""
 
     def set_running(self, project_id: int, run: str | None, *, waits: bool = False) -> None:
         """Set the project's active run; None: it has none. `waits`: for resources, and has not started yet."""
@@ -64,6 +67,22 @@ class RunQueue:
         free = max(0, self._free())
         return sorted(self._waiting, key=lambda known: (self._waiting[known], known))[:free]
 
+    def set_embedding(self, project_id: int, run: str | None) -> None:
+        """Set the project's active run of kind `embed`; None: it has none."""
+        if run is None:
+            self._embedding.pop(project_id, None)
+        else:
+            self._embedding.setdefault(project_id, run)
+
+    def has_turn_to_embed(self, project_id: int) -> bool:
+        """Return whether the project's run of kind `embed` may start, or go on: no training run waits, and there is a place for it."""
+        if self._waiting or self._pending:
+            return False
+        free = self.max_active - len(self._running)
+        others = [known for known in self._embedding if known != project_id]
+        place = list(self._embedding).index(project_id) if project_id in self._embedding else len(others)
+        return place < free
+
     def _free(self) -> int:
         return min(self.max_active - len(self._running), _MAX_PENDING - len(self._pending))
 
@@ -75,6 +94,7 @@ class RunQueue:
         """Remove a project that Label Studio no longer has."""
         self.dequeue(project_id)
         self.set_running(project_id, None)
+        self.set_embedding(project_id, None)
 
 
 def request_run(
@@ -118,6 +138,15 @@ def request_run(
     )
 
 
+class ActiveRun(Protocol):
+    """What has an active run, or none."""
+
+    @property
+    def active(self) -> RunRecord | None:
+        """The run that has not ended."""
+        ...
+
+
 @dataclass(slots=True)
 class RunStarter:
     """Starts the requested run of one project, and again after its process was lost.
@@ -127,7 +156,7 @@ class RunStarter:
     """
 
     launcher: Launcher
-    history: RunHistory
+    history: ActiveRun
     problem: str = ""
     """Why the active run cannot be launched; "" if it can."""
     _backoff: Backoff = field(default_factory=Backoff)

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
 from services.adapter.ports import Launcher
-from services.adapter.state.project_state import ProjectStateFile, RunRecord
+from services.adapter.state.project_state import EncoderReferences, ProjectStateFile, RunRecord
 from services.adapter.training import trigger
 from services.adapter.training.baseline import BaselineLabels, BaselineRun
 from services.core.domain import Project, RunRequest, RunState
@@ -22,6 +22,8 @@ from services.core.runs import Runs, run_number
 log = structlog.get_logger()
 MAX_REMEMBERED: Final = 50
 """The runs of a project that decisions consider."""
+_MIN_DONE: Final = 2
+"""Of the runs of an earlier release, how many that were done are read before any decision: the trigger compares the last two."""
 _MAX_VERSIONS: Final = 20
 """Names of versions that a view lists."""
 
@@ -37,6 +39,8 @@ class Swept:
     """Of the project, afterwards."""
     expired_versions: tuple[str, ...] = ()
     """Versions that may be deleted, oldest first, if they are still not served."""
+    encoders: EncoderReferences | None = None
+    """Which encoders the versions name, these included."""
 
 
 @dataclass(slots=True)
@@ -54,13 +58,12 @@ class RunHistory:
     """Index of the active run."""
 
     def begin(self, records: Iterable[RunRecord], last_run: int) -> None:
-        """Continue from these runs; `last_run` is the highest number of any. Raises StoreError."""
+        """Continue from these runs; `last_run` is the highest number of any. They are saved with the outcomes of their versions."""
         self.records = list(records)
         self._last_run = last_run
         self._find_active()
-        self.save()
 
-    def save(self, **changes: int) -> None:
+    def save(self, **changes: Any) -> None:
         """Write the runs, and other changes, into state.json if it has changed. Raises StoreError."""
         baselines = {baseline.run for baseline in self.baselines}
         runs = tuple(
@@ -93,6 +96,12 @@ class RunHistory:
         self._find_active()
         self.save()
 
+    def add_older(self, records: Iterable[RunRecord]) -> None:
+        """Add runs that were read later than the others. They are saved with the outcomes of their versions."""
+        known = {record.run: record for record in (*records, *self.records)}
+        self.records = sorted(known.values(), key=lambda record: run_number(record.run))
+        self._find_active()
+
     def mark_stale(self, run: str) -> None:
         """Note that the run's version was compared with one that is no longer served."""
         self.records = [
@@ -111,7 +120,7 @@ class RunHistory:
         """Forget the runs that a sweep has deleted. Raises StoreError."""
         self.records = [record for record in self.records if record.run not in swept.deleted_runs]
         self._find_active()
-        self.save(swept_run=swept.last_run)
+        self.save(swept_run=swept.last_run, encoders=swept.encoders)
 
     @property
     def active(self) -> RunRecord | None:
@@ -186,23 +195,32 @@ def baseline_runs(records: Sequence[RunRecord]) -> tuple[BaselineRun, ...]:
 
 def read_records(
     runs: Runs, project_key: str, stored: Sequence[RunRecord], names: Sequence[str] | None
-) -> list[RunRecord]:
+) -> tuple[list[RunRecord], tuple[str, ...]]:
     """Return the remembered runs: those of state.json, and those that a leader of an earlier release has added. Changes nothing.
 
-    `names`: of all runs in the store, oldest first; an ended run that is not among them was deleted. None: state.json knows
-    all. Raises StoreError.
+    Of the latter only the newest are read, as many as decisions depend on; the names of the others are returned as well. `names`: of
+    all runs in the store, oldest first; an ended run that is not among them was deleted. None: state.json knows all. Raises StoreError.
     """
     known = {record.run: record for record in stored}
     names = list(known) if names is None else names
-    there, records = set(names), list[RunRecord]()
-    for run in [*(known.keys() - there), *names[-MAX_REMEMBERED:]]:
-        record = known.get(run) or _read_unknown(runs, run, project_key)
+    there, records, left = set(names), list[RunRecord](), list[str]()
+    for run in [*(known.keys() - there), *reversed(names[-MAX_REMEMBERED:])]:
+        if run not in known and _are_enough(records):
+            left.append(run)
+            continue
+        record = known.get(run) or read_run(runs, run, project_key)
         if record and (run in there or record.outcome is None):
             records.append(record)
-    return sorted(records, key=lambda record: run_number(record.run))
+    return sorted(records, key=lambda record: run_number(record.run)), tuple(left)
 
 
-def _read_unknown(runs: Runs, run: str, project_key: str) -> RunRecord | None:
+def _are_enough(newest: Sequence[RunRecord]) -> bool:
+    """Return whether these newest runs tell what labels are counted from, how the last ones ended, and what is active."""
+    return sum(record.outcome is RunState.DONE for record in newest) >= _MIN_DONE
+
+
+def read_run(runs: Runs, run: str, project_key: str) -> RunRecord | None:
+    """Read one run; None if there is none, or it is another project's. Raises StoreError."""
     request = runs.request(run)
     if request is None or request.project_key != project_key:
         return None

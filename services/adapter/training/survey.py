@@ -6,15 +6,17 @@ project that is no longer connected is reported, and left to a person. Both take
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
-from services.adapter.state.project_state import RunRecord
-from services.adapter.training.retention import expired_runs, kept_versions
+from services.adapter.state.project_state import EncoderReferences, RunRecord
+from services.adapter.training.retention import encoder_references, expired_runs, kept_versions
 from services.adapter.training.runs import baseline_runs
-from services.core.domain import Project, Served, expired_versions
+from services.core.domain import EMBED, Manifest, Project, Served, expired_versions
 from services.core.errors import StoreError
+from services.core.parallel import in_parallel
 from services.core.registry import Registry
 from services.core.runs import Runs, run_number
 from services.core.settings import StorageSettings
@@ -48,6 +50,8 @@ class StoredProject:
     leftovers: tuple[Leftover, ...] = ()
     orphaned: str = ""
     """Why it is no longer connected; "" for a connected one."""
+    encoders: EncoderReferences | None = None
+    """Which encoders its versions name, those that may be deleted included."""
 
 
 def survey(
@@ -60,16 +64,17 @@ def survey(
     entries = _grouped(store.entries(f"projects/{of_id}"))
     run_entries, records = _grouped(store.entries(f"runs/{of_id}")), _records(runs, of_id)
     serving = registry.serving().projects
-    found = []
-    for key in sorted({*entries, *records}):
+    found, keys = [], sorted({*entries, *records})
+    for key, (manifests, unreadable) in zip(keys, in_parallel(registry.all_manifests, keys), strict=True):
         project_records = records.get(key, [])
         run_sizes = sum(_size(run_entries.get(record.run, ())) for record in project_records)
         versions = [entry for entry in entries.get(key, ()) if "/versions/" in entry.key]
         title = projects[key].title if key in projects else ""
         stored = StoredProject(key, title, _size(versions), run_sizes, orphaned=_orphaned(key, projects))
+        stored = replace(stored, encoders=encoder_references(manifests, unreadable, now))
         if not stored.orphaned:
             served = serving.get(key, Served())
-            leftovers = _leftover_versions(registry, key, versions, served, settings, now)
+            leftovers = _leftover_versions(manifests, versions, served, settings, now)
             leftovers += _leftover_runs(project_records, run_entries, settings, now)
             stored = replace(stored, leftovers=tuple(leftovers))
         found.append(stored)
@@ -80,9 +85,15 @@ def remove(store: ObjectStore, leftover: Leftover, now: float) -> str:
     """Delete the leftover; return why it is kept, or "". Raises StoreError; what is left then is found again."""
     if leftover.interrupted and _goes_on(store, leftover, now):
         return "it is being published"
-    for key in leftover.keys:
-        store.delete(key)
+    first, *others = leftover.keys
+    store.delete(first)
+    in_parallel(store.delete, others)
     return ""
+
+
+def remove_all(store: ObjectStore, leftovers: Sequence[Leftover], now: float) -> list[str]:
+    """Delete the leftovers, several at a time; return for each what `remove` does. Raises StoreError."""
+    return in_parallel(lambda leftover: remove(store, leftover, now), leftovers)
 
 
 def _goes_on(store: ObjectStore, leftover: Leftover, now: float) -> bool:
@@ -111,12 +122,12 @@ def _orphaned(key: str, projects: dict[str, Project]) -> str:
 
 
 def _leftover_versions(
-    registry: Registry, key: str, entries: list[Entry], served: Served, settings: StorageSettings, now: float
+    manifests: list[Manifest], entries: list[Entry], served: Served, settings: StorageSettings, now: float
 ) -> list[Leftover]:
     by_version: dict[str, list[Entry]] = {}
     for entry in entries:
         by_version.setdefault(entry.key.split("/")[3], []).append(entry)
-    kept, manifests = kept_versions(served), registry.manifests(key)
+    kept = kept_versions(served)
     expired = expired_versions(manifests, kept, settings.keep_versions, settings.keep_days, now)
     why = f"beyond the newest {settings.keep_versions}, and old"
     found = [
@@ -140,7 +151,7 @@ def _leftover_runs(
     settings: StorageSettings,
     now: float,
 ) -> list[Leftover]:
-    ended = [record for record in records if record.outcome is not None]
+    ended = [record for record in records if record.outcome is not None and record.request.kind != EMBED]
     baselines = frozenset(run.run for run in baseline_runs(ended))
     expired = expired_runs(ended, baselines, settings, now)
     found = []
@@ -152,23 +163,36 @@ def _leftover_runs(
             found.append(_leftover(f"run {record.run}", why, files, "request.json"))
         elif checkpoints := [entry for entry in files if "/checkpoints/" in entry.key]:
             found.append(_leftover(f"checkpoints of run {record.run}", "the run has ended", checkpoints))
+    embeds = [record for record in records if record.request.kind == EMBED]
+    found.extend(
+        _leftover(
+            f"run {record.run}", "a newer one has been requested", entries.get(record.run, []), "request.json"
+        )
+        for record in embeds[:-1]
+        if record.outcome is not None
+    )
     return found
 
 
 def _records(runs: Runs, prefix: str) -> dict[str, list[RunRecord]]:
     """Return every run that can be read, by its project's key, oldest first. The others are left alone."""
     found: dict[str, list[RunRecord]] = {}
-    for run in (name for name in runs.store.folders("runs/") if name.startswith(prefix)):
-        try:
-            request = runs.request(run)
-            record = RunRecord(request, runs.launch_state(run), runs.status(run)) if request else None
-        except StoreError as error:
-            if error.transient:
-                raise
-            continue
+    names = (name for name in runs.store.folders("runs/") if name.startswith(prefix))
+    for record in in_parallel(partial(_record, runs), names):
         if record:
             found.setdefault(record.request.project_key, []).append(record)
     return {key: sorted(records, key=lambda record: run_number(record.run)) for key, records in found.items()}
+
+
+def _record(runs: Runs, run: str) -> RunRecord | None:
+    """Return the run; None if it cannot be read. Raises StoreError to be retried."""
+    try:
+        request = runs.request(run)
+        return RunRecord(request, runs.launch_state(run), runs.status(run)) if request else None
+    except StoreError as error:
+        if error.transient:
+            raise
+        return None
 
 
 def _leftover(name: str, why: str, entries: list[Entry], first: str = "") -> Leftover:

@@ -1,6 +1,6 @@
 """When to train: labels, commands, runs and the time in; Launch, Wait or Ignore out. Pure.
 
-A webhook only makes a poll due earlier. What decides is the difference between Label Studio's labels now and those of the
+A webhook only makes a poll due earlier: at once in a quiet project, and later ones are polled together. What decides is the difference between Label Studio's labels now and those of the
 baseline, the last run that was done, so a lost event, an edit, a deletion or a restart loses nothing. A run that was done on the
 same labels, label config and parameters is never repeated, not even by a command; one that failed is.
 """
@@ -19,7 +19,9 @@ from services.core.domain import Command, Parameters, RunState
 from services.core.errors import BadConfig, BadData, BadRequest
 
 MAX_BURST: Final = 5
-"""A stream of events without a pause is polled after this many times the debounce."""
+"""A stream of events without a pause counts as quiet after this many times the debounce."""
+_POLL_SHARE: Final = 5
+"""Polls that events cause are this many times as long apart as one takes, so that they leave Label Studio to its annotators."""
 PERMANENT_FAILURES: Final = frozenset({BadRequest.exit_code, BadData.exit_code, BadConfig.exit_code})
 """Exit codes that would only recur with the same labels, config and settings."""
 _FIRST_RETRY, _LAST_RETRY = 60.0, 3600.0
@@ -55,7 +57,6 @@ class Policy:
     """The settings that decide."""
 
     every_n_updates: int
-    debounce_seconds: float
     min_seconds_between_runs: float = 0.0
 
 
@@ -79,7 +80,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Burst:
-    """Events since the last poll: seconds since the epoch."""
+    """Events without a pause between them: seconds since the epoch."""
 
     first: float
     last: float
@@ -108,7 +109,6 @@ class Situation:
     """The active run."""
     ended: tuple[EndedRun, ...] = ()
     """Ended runs, oldest first."""
-    burst: Burst | None = None
     paused: bool = False
     disconnected: bool = False
     """No ML backend of the project in Label Studio has had our URL for a day."""
@@ -143,9 +143,18 @@ def still_asked(polled: Sequence[Command], waiting: Sequence[Command]) -> list[C
     return [command for command in polled if command.id in left or command.parameters in newer]
 
 
-def quiet_at(burst: Burst, policy: Policy) -> float:
-    """Return when a burst of events is polled: after a pause of the debounce, or five times the debounce without one."""
-    return min(burst.last + policy.debounce_seconds, burst.first + MAX_BURST * policy.debounce_seconds)
+def quiet_at(burst: Burst, debounce: float) -> float:
+    """Return when a burst of events counts as over: after a pause of the debounce, or five times the debounce without one."""
+    return min(burst.last + debounce, burst.first + MAX_BURST * debounce)
+
+
+def event_poll_at(event: float, last: float, took: float, debounce: float) -> float:
+    """Return when the first event since the last poll is polled: at once, unless events have caused a poll a moment ago.
+
+    `last`: when that poll began, `took`: the seconds it took. The debounce lies between two of them, or more, up to five times as
+    much, while Label Studio is slow or much has changed.
+    """
+    return max(event, last + min(max(debounce, _POLL_SHARE * took), MAX_BURST * debounce))
 
 
 def fingerprint(digest: str, label_config_hash: str, parameters: Parameters) -> str:
@@ -201,8 +210,6 @@ def _decide_automatic(seen: Observation, situation: Situation, policy: Policy, n
     left = min(last.ended_at, now) + policy.min_seconds_between_runs - now if last else 0.0
     if left > 0:
         return Wait(f"{cause}; the next run starts in {left:.0f} s at the earliest")
-    if situation.burst and now < quiet_at(situation.burst, policy):
-        return Wait(f"{cause}; waiting for a pause between events")
     return Launch(cause)
 
 

@@ -8,11 +8,15 @@ from typing import Final
 
 from services.cli.checks import Check, Context, Finding, Location, fail, is_cluster_local, ok, skipped, warn
 from services.cli.checks.label_studio import pod_command
-from services.core.errors import StoreError
+from services.core.errors import BadConfig, StoreError
 from services.core.store import check_store
 from services.core.store.files import FileStore
 
 _LOW_DISK_BYTES: Final = 2_000_000_000
+_ALLOW: Final = (
+    "The adapter's key needs s3:PutObject and s3:DeleteObject for all keys, the trainer's below projects/, runs/ and "
+    'encoders/: see "Three keys" in docs/operations.md.'
+)
 
 
 def reason_to_skip(context: Context) -> Finding | None:
@@ -40,7 +44,7 @@ def readable(context: Context) -> Finding:
 
 
 def writable(context: Context) -> Finding:
-    """Write an object, read it back and delete it."""
+    """Write an object, read it back and delete it; and try the prefixes that a policy may forget."""
     if skip := reason_to_skip(context):
         return skip
     store, key, data = context.store, f"doctor/{secrets.token_hex(8)}", secrets.token_bytes(32)
@@ -48,11 +52,9 @@ def writable(context: Context) -> Finding:
         store.write(key, data)
         same = store.read(key) == data
         store.delete(key)
-    except StoreError as error:
-        return fail(
-            str(error),
-            "The adapter's and the trainer's keys need s3:PutObject and s3:DeleteObject; see docs/doctor.md.",
-        )
+        check_store(store, write=True)
+    except (StoreError, BadConfig) as error:
+        return fail(str(error), _ALLOW)
     if not same:
         return fail(
             f"{store.url} returned other bytes than were written.", "Look for a cache or proxy in between."

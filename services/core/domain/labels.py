@@ -10,7 +10,7 @@ from services.core.documents import FORMAT, Extensible
 
 @dataclass(frozen=True, slots=True)
 class LabelSpace:
-    """The one question of a label config that Fitloop answers: which of `labels` a text has."""
+    """The one question of a label config that Fitloop answers: which one of `labels` a text has, or which of them."""
 
     from_name: str
     to_name: str
@@ -19,15 +19,30 @@ class LabelSpace:
     labels: tuple[str, ...]
     """As annotations store them: a choice's alias if it has one, its path (`a > b`) if the name is not unique."""
     paths: tuple[tuple[str, ...], ...] | None = None
-    """Each label's path from the root with `allowNested`, when results are paths; else None."""
+    """Each label's path from the root where results are paths, as of a Taxonomy or with `allowNested`; else None."""
     text_tag: str = "Text"
     """The object tag that shows the text: Text, HyperText or Paragraphs."""
     text_attributes: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Its other attributes as written, by lower-case name: the editor reads them in any case."""
     shown: Mapping[str, str] = field(default_factory=dict, hash=False)
     """What the editor shows of a choice → its label, for choices with an alias."""
+    multiple: bool = False
+    """Whether a text may have several of the labels, or none: `choice="multiple"`, or a Taxonomy without `maxUsages="1"`."""
+    empty_counts: bool = False
+    """Whether an annotation without any choice is an answer, that no label fits; only with `multiple`."""
     note: str = ""
-    """Which Choices was chosen and which were not, for the log and the status."""
+    """Which control was chosen and which were not, for the log and the status."""
+    names: tuple[str, ...] = ()
+    """What each label is called, in words: see `core.labels.names`; () from an earlier release."""
+    control_tag: str = "Choices"
+    """Choices, Rating or Taxonomy, which store answers differently; earlier releases learnt Choices alone."""
+    path_separator: str = ""
+    """What the editor joins the paths of a Taxonomy with, and splits them at again when it stores an answer."""
+
+    @property
+    def control(self) -> str:
+        """Format the control for messages: `<Choices name="topic">`."""
+        return f'<{self.control_tag} name="{self.from_name}">'
 
 
 @dataclass(frozen=True, slots=True)

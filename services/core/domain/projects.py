@@ -8,10 +8,13 @@ from typing import Final
 
 from services.core.documents import FORMAT, Extensible
 from services.core.domain.labels import LabelState
+from services.core.domain.pools import NamesResult, PoolState
 
 _SEPARATOR: Final = ", "
 """Between the names of those who asked for one command."""
 _MAX_REQUESTERS: Final = 5
+TRAIN: Final = "train"
+EMBED: Final = "embed"
 
 
 class Method(StrEnum):
@@ -21,6 +24,8 @@ class Method(StrEnum):
     LINEAR_PROBE = "linear-probe"
     LP_FT = "lp-ft"
     FINETUNE = "finetune"
+    ZERO_SHOT = "zero-shot"
+    """From label names and unlabelled texts alone, before there are labels; made by runs of kind `embed`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,12 @@ class RunRequest(Extensible):
     asked_by: tuple[str, ...] = ()
     """Who gave those commands, each once; empty for a run triggered by labels, or from an earlier release."""
     labels: LabelState | None = None
-    """What the run trains on; None from an earlier release, whose runs read Label Studio and wrote snapshot.json."""
+    """What the run trains on; None for a run of kind `embed`, and from an earlier release, whose runs read Label Studio and wrote
+    snapshot.json."""
+    kind: str = TRAIN
+    """`train`, or `embed`: the run computes features of the pool's texts for `parameters.budget_seconds`."""
+    label_names: str = ""
+    """Fingerprint of the label names that a run of kind `embed` is to make a version from; "": it publishes nothing."""
     format: int = FORMAT
 
 
@@ -130,6 +140,10 @@ class RunStatus(Extensible):
     """Memory of the GPU, or of the run's slice of one."""
     gpu_utilization: float | None = None
     """Share of recent time in which the GPU was busy, 0 to 1."""
+    pool: PoolState | None = None
+    """None from an earlier release, and until the pool was read."""
+    names: NamesResult | None = None
+    """None of a run that was not asked for a version from label names, and before it has come to that."""
     format: int = FORMAT
 
 

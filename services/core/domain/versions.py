@@ -1,4 +1,4 @@
-"""Versions: metrics, lineage and files of each, the report, and the table of served versions."""
+"""Versions: lineage and files of each, and the table of served versions."""
 
 from __future__ import annotations
 
@@ -6,45 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from services.core.documents import FORMAT, Extensible
+from services.core.domain.estimates import Estimate, ExpectedAccuracy, GateDecision
+from services.core.domain.files import FileEntry
+from services.core.domain.forecasts import CurvePoint
 from services.core.domain.projects import Method, Parameters
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """Accuracy out of sample, with its interval; usually an underestimate."""
-
-    judged: int
-    right: int
-    low: float
-    high: float
-    """Wilson interval, 95 %."""
-    macro_f1: float
-    source: str
-    """`cross-fit` or `holdout`."""
-    judged_without_near_duplicates: int = 0
-    right_without_near_duplicates: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class GateDecision:
-    """Promote or hold, with the reasons."""
-
-    promote: bool
-    kind: str
-    """A closed list, for metrics: first, labels-changed, not-worse, better, worse, label-worse, not-better, too-few."""
-    reasons: tuple[str, ...]
-    compared_with: str | None = None
-    pairs: int = 0
-    fixed: int = 0
-    broken: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class FileEntry:
-    """A file of a version: lower-case hex sha256, and size in bytes."""
-
-    sha256: str
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +32,23 @@ class Lineage:
     trained_on_everything: bool
     """False: the served model was not trained on the holdout."""
     resumed_from: str | None = None
+    precision: str = ""
+    """How the trainer multiplied matrices, and the rates that were measured; "" of a probe, and from earlier releases."""
+    pool_texts: int = 0
+    """Unlabelled texts that it was made with, if it was made from label names alone."""
+    layers: int = 0
+    """How many of its last layers a fine-tune trained; 0: all of them, and of a probe none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Artefact:
-    """How to load a version: the layout of its fp32 weights, and the engine that serves it."""
+    """How to load a version: a head beside a shared encoder, or a folder with the whole model."""
 
     layout: str
-    """`sequence-classification` (transformers) or `sentence-transformers`."""
+    """`head`: head.safetensors, for the features of `Manifest.encoder`. Whole models, as those of 0.1.0 and of architectures
+    whose classifiers are more than dense layers: `sequence-classification` (transformers) or `sentence-transformers`."""
     engine: str
-    """`ct2-int8` (in the folder `ct2/`) or `torch-fp32`."""
+    """`encoder`: the encoder's own. For whole models `ct2-int8` (in the folder `ct2/`) or `torch-fp32`."""
     engine_reason: str
     max_length: int
     temperature: float
@@ -115,11 +87,24 @@ class Manifest:
     created_at: float
     files: dict[str, FileEntry] = field(default_factory=dict)
     multi_label: bool = False
+    """Whether a text may have several labels, or none."""
+    encoder: str = ""
+    """Digest of the encoder whose features the head was trained on; "" for a whole model."""
     from_name: str = ""
     """The control of the label config that it predicts; "" from an earlier release."""
     truncation: Truncation | None = None
     """None from an earlier release."""
+    expected: ExpectedAccuracy | None = None
+    """None from an earlier release, and of a fine-tuned model that had no unlabelled text to answer."""
+    curve: tuple[CurvePoint, ...] = ()
+    """The learning curve up to this version, which is the last point; it outlives the earlier versions. () from an earlier release,
+    and without an expected accuracy."""
     format: int = FORMAT
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether labels say how often its probabilities are right: not those of a version that was made from label names only."""
+        return self.method is not Method.ZERO_SHOT
 
 
 def expired_versions(
@@ -141,6 +126,8 @@ class OutOfSample:
     """Text key → calibrated probability of each label."""
     trained_keys: tuple[str, ...] = ()
     """All text keys of this version's lineage: it may not be evaluated again on these."""
+    thresholds: tuple[float, ...] = ()
+    """Where a text may have several labels: the probability of each from which on it is chosen."""
     format: int = FORMAT
 
 
@@ -170,81 +157,4 @@ class Serving(Extensible):
     term: int = 0
     generation: int = 0
     projects: dict[str, Served] = field(default_factory=dict)
-    format: int = FORMAT
-
-
-@dataclass(frozen=True, slots=True)
-class Uncounted:
-    """Annotations or tasks that do not count, all for the same reason."""
-
-    reason: str
-    """See `core.labels.uncounted`."""
-    count: int
-    examples: tuple[str, ...] = ()
-    """A few of the labels or controls found instead, the most frequent first."""
-
-
-@dataclass(frozen=True, slots=True)
-class LabelMetrics:
-    """Metrics of one label; None where there are too few texts for an estimate."""
-
-    label: str
-    examples: int = 0
-    judged: int = 0
-    precision: float | None = None
-    recall: float | None = None
-    f1: float | None = None
-    note: str = ""
-    """`too few to judge`, or ""."""
-
-
-@dataclass(frozen=True, slots=True)
-class WrongPrediction:
-    """An evaluated text whose prediction is wrong."""
-
-    task_id: int
-    true: str
-    predicted: str
-    probability: float
-
-
-@dataclass(frozen=True, slots=True)
-class ChangedPrediction:
-    """A text on which a version and the one before differ, and one of them is right."""
-
-    task_id: int
-    true: str
-    before: str | None = None
-    """None: the label is new, so the version before could not predict it."""
-    now: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ChangedPredictions:
-    """Texts that became right or wrong. Each list may be shorter than the gate's count."""
-
-    compared_with: str
-    texts: int
-    """Number of compared texts."""
-    fixed: tuple[ChangedPrediction, ...] = ()
-    broken: tuple[ChangedPrediction, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """versions/<version>/report.json."""
-
-    labels: tuple[str, ...] = ()
-    confusion: tuple[tuple[int, ...], ...] = ()
-    """True labels are rows, predicted ones columns, in the order of `labels`."""
-    per_label: tuple[LabelMetrics, ...] = ()
-    wrong: tuple[WrongPrediction, ...] = ()
-    """The most confident first."""
-    dropped: dict[str, int] = field(default_factory=dict)
-    not_counted: tuple[Uncounted, ...] = ()
-    """The same with examples; a report of an earlier release has only `dropped`."""
-    third_opinion: tuple[int, ...] = ()
-    """Tasks on which annotators disagree."""
-    changed: ChangedPredictions | None = None
-    """None if there was nothing to compare with, or from an earlier release."""
     format: int = FORMAT

@@ -1,13 +1,12 @@
 """Label configs: which controls classify the whole text, why others cannot be trained on, and which one is chosen. Pure.
 
-Fitloop learns a single-choice Choices over one Text, HyperText or Paragraphs that shows a variable of the task. Everything
+Fitloop learns one control (`control_tags`) over one Text, HyperText or Paragraphs that shows a variable of the task. Everything
 else is refused with a message that names tag and attribute; a refusal never hides a usable control further down.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -16,16 +15,21 @@ from typing import Final
 from services.core.domain import LabelSpace
 from services.core.errors import NoLabelSpace
 from services.core.labels import refusals
+from services.core.labels.control_tags import CONTROL_TAGS
 from services.core.labels.markup import Tag, read_markup, truncate
 from services.core.labels.refusals import Names, Objection
 
 _MAX_LISTED: Final = 12
 """Controls that a message lists."""
+_WAYS: Final = (
+    "Name one of {} in FITLOOP_CONTROLS, or as `control` of the project or of its backend's extra parameters"
+)
+_KNOWN: Final = " or ".join(f"<{kind.name}>" for kind in CONTROL_TAGS.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A control that asks for the one label of a whole text."""
+    """A control that asks for the label, or the labels, of a whole text."""
 
     space: LabelSpace
     condition: str = ""
@@ -57,14 +61,18 @@ def parse_label_space(label_config: str, control: str | None = None) -> LabelSpa
     """Return the question to learn. Raises NoLabelSpace that says what is missing.
 
     `control`: a name from the settings, or several separated by commas, of which the first usable one is chosen;
-    None: the first usable control that is not conditional.
+    None: the first usable control that is not conditional, a Choices before others, one with a single choice before one with several.
     """
     found = list_controls(label_config)
     chosen = _by_name(found, control) if control else _first_usable(found)
-    others = _listed(other for other in found if other is not chosen)
+    others = [other for other in found if other is not chosen]
     space = chosen.space
-    note = f"Choices {space.from_name!r} over {space.text_tag} {space.to_name!r}"
-    return replace(space, note=note + (f" (skipped: {others})" if others else ""))
+    note = f"{space.control_tag} {space.from_name!r} over {space.text_tag} {space.to_name!r}"
+    if space.multiple and space.control_tag == "Taxonomy":  # its default, though not always meant
+        note += ', several labels a text (maxUsages="1" allows one)'
+    return replace(
+        space, note=note + (f" (skipped: {_listed(others)})" if others else "") + _how_to_choose(others)
+    )
 
 
 @lru_cache(maxsize=512)
@@ -82,84 +90,55 @@ def label_config_hash(label_config: str) -> str:
 
 
 def _is_control(tag: Tag) -> bool:
-    return tag.kind == "choices" or bool(tag.get("toname") and tag.kind != "filter")
+    return tag.kind in CONTROL_TAGS or bool(tag.get("toname") and tag.kind != "filter")
 
 
 def _control(tag: Tag, names: Names) -> Control | UnusableControl:
+    kind = CONTROL_TAGS.get(tag.kind)
+    if kind is None:
+        return _unusable(tag, Objection("", f"is no {_KNOWN}, the controls that Fitloop trains on"))
     objection = refusals.find_objection(tag, names)
     if objection is not None:
         return _unusable(tag, objection)
+    question = kind.read(tag)
+    if isinstance(question, Objection):
+        return _unusable(tag, question)
     text = refusals.text_tag(tag, names)
-    paths = _paths(tag)
-    labels = _labels(tag, paths)
-    if not labels:  # with `allowNested`: choices below one without a value
-        return _unusable(
-            tag, Objection(tag.written("allownested"), "has no <Choice> whose parents all have a value")
-        )
-    twice = [label for label, count in Counter(labels).items() if count > 1]
-    if twice:
-        reason = f"has several choices called {twice[0]!r}: rename one of them"
-        return _unusable(tag, Objection(tag.written("allownested"), reason))
-    attributes = {
-        name: value for name, (_, value) in text.attributes.items() if name not in {"name", "value"}
-    }
     space = LabelSpace(
         from_name=tag.get("name"),
         to_name=text.get("name"),
         text_value=text.value,
-        labels=labels,
-        paths=paths,
+        labels=question.labels,
+        paths=question.paths,
         text_tag=refusals.TEXT_TAGS[text.kind],
-        text_attributes=attributes,
-        shown=_shown(tag, paths, labels),
+        text_attributes=_text_attributes(text),
+        shown=question.shown,
+        names=question.names,
+        multiple=question.multiple,
+        control_tag=kind.name,
+        path_separator=question.path_separator,
     )
-    return Control(space, refusals.visibility_condition(tag))
+    condition = refusals.visibility_condition(tag)
+    # Label Studio demands an answer to a required control, and a control that was not shown was not answered with nothing.
+    empty_counts = space.multiple and not tag.is_set("required") and not condition
+    return Control(replace(space, empty_counts=empty_counts), condition)
+
+
+def _text_attributes(text: Tag) -> dict[str, str]:
+    return {name: value for name, (_, value) in text.attributes.items() if name not in {"name", "value"}}
 
 
 def _unusable(tag: Tag, objection: Objection) -> UnusableControl:
     return UnusableControl(tag.name, tag.get("name"), objection.attribute, objection.reason)
 
 
-def _paths(tag: Tag) -> tuple[tuple[str, ...], ...] | None:
-    """Return each choice's path from the root if the config has `allowNested`, since annotations hold paths then; else None."""
-    if not tag.is_set("allownested"):
-        return None
-    paths = []
-    for choice in refusals.choices(tag):
-        names = [refusals.stored_value(one) for one in (choice, *choice.ancestors()) if one.kind == "choice"]
-        paths.append(tuple(reversed(names)))
-    return tuple(dict.fromkeys(path for path in paths if all(path)))
-
-
-def _labels(tag: Tag, paths: tuple[tuple[str, ...], ...] | None) -> tuple[str, ...]:
-    """Return the labels that annotations hold: of each path its last choice, or the whole path if several end in the same one."""
-    if paths is None:
-        names = map(refusals.stored_value, refusals.choices(tag))
-        return tuple(dict.fromkeys(name for name in names if name))
-    ends = Counter(path[-1] for path in paths)
-    return tuple(path[-1] if ends[path[-1]] == 1 else " > ".join(path) for path in paths)
-
-
-def _shown(tag: Tag, paths: tuple[tuple[str, ...], ...] | None, labels: tuple[str, ...]) -> dict[str, str]:
-    """Map what the editor shows to the label, where annotations hold an alias; omit what two choices show."""
-    by_path = dict(zip(paths or ((label,) for label in labels), labels, strict=True))
-    found: dict[str, str | None] = {}
-    for choice in refusals.choices(tag):
-        above = choice.ancestors() if paths is not None else ()
-        way = [one for one in (choice, *above) if one.kind == "choice"][::-1]
-        shown, stored = tuple(one.value for one in way), tuple(map(refusals.stored_value, way))
-        name = " > ".join(shown)
-        found[name] = by_path.get(stored) if shown != stored and name not in found else None
-    return {name: label for name, label in found.items() if label and name not in labels}
-
-
 def _first_usable(found: tuple[Control | UnusableControl, ...]) -> Control:
-    chosen = next((one for one in found if isinstance(one, Control) and not one.condition), None)
-    if chosen is not None:
-        return chosen
-    detail = _listed(found) or "it has no <Choices>"
+    usable = [one for one in found if isinstance(one, Control) and not one.condition]
+    if usable:  # a project goes on learning what earlier releases did: a single choice, then several, and no other tag
+        return min(usable, key=lambda one: (one.space.control_tag != "Choices", one.space.multiple))
+    detail = _listed(found) or "it has no such control"
     raise NoLabelSpace(
-        "The label config needs a single-choice <Choices> over one <Text>, <HyperText> or <Paragraphs>, for example "
+        f"The label config needs a {_KNOWN} over one <Text>, <HyperText> or <Paragraphs>, for example "
         '<Text name="text" value="$text"/><Choices name="label" toName="text">…</Choices>: '
         f"{detail}."
     )
@@ -173,14 +152,18 @@ def _by_name(found: tuple[Control | UnusableControl, ...], wanted: str) -> Contr
     if chosen is not None:
         return chosen
     usable = ", ".join([repr(one.name) for one in found if isinstance(one, Control)][:_MAX_LISTED])
-    advice = (
-        f"Name one of {usable} in FITLOOP_CONTROLS, or as `control` of the project or of its backend's extra parameters"
-        if usable
-        else "None of its other controls can be used either"
-    )
+    advice = _WAYS.format(usable) if usable else "None of its other controls can be used either"
     asked = ", ".join(map(repr, names)) or repr(wanted)
     why = f"it cannot be used: {_listed(known)}" if known else "the label config has no such control"
     raise NoLabelSpace(f"The settings choose control {asked}, but {why}. {advice}.")
+
+
+def _how_to_choose(others: Iterable[Control | UnusableControl]) -> str:
+    """Return how to train on one of the others instead; "" if none of them can be used."""
+    usable = [repr(one.name) for one in others if isinstance(one, Control)][:_MAX_LISTED]
+    return (
+        f". One control of a project is trained. {_WAYS.format(', '.join(usable))} instead" if usable else ""
+    )
 
 
 def _listed(controls: Iterable[Control | UnusableControl]) -> str:
@@ -195,7 +178,7 @@ def _why_not_chosen(one: Control | UnusableControl) -> str:
         return str(one)
     if one.condition:
         return (
-            f'<Choices name="{one.name}"> is only shown in some tasks, because of {one.condition}: '
+            f"{one.space.control} is only shown in some tasks, because of {one.condition}: "
             f"set FITLOOP_CONTROLS={one.name} to train on it anyway"
         )
-    return f'<Choices name="{one.name}"> is not the chosen control'
+    return f"{one.space.control} is not the chosen control"

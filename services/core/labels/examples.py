@@ -1,13 +1,13 @@
 """From the label index to the examples of a model: one for each text, with the labels that were left out. Pure.
 
 Tasks with the same text are one example. Each of them is one vote, by the rule for annotations: ground truth wins, then the
-majority, and a tie needs a third opinion.
+majority, and a tie needs a third opinion. Where a text may have several labels, a vote is for all of them together.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from services.core.domain import LabelSpace, Uncounted
 from services.core.labels.index import LabelIndex, Rows
-from services.core.labels.rows import GROUND_TRUTH, NO_LABEL, NO_TEXT, TIE
+from services.core.labels.rows import GROUND_TRUTH, NO_LABEL, NO_TEXT, TIE, LabelSet
 from services.core.labels.uncounted import Cause, summarise
 
 Numbers = NDArray[np.int64]
@@ -33,15 +33,35 @@ class Examples:
     """Ids of tasks whose annotators, or whose duplicates' labels, are tied, sorted."""
     causes: Mapping[Cause, int]
     """Annotations and tasks that gave no example, by cause; skipped annotations are not among them."""
+    label_sets: tuple[LabelSet, ...] = ()
+    """Those of the index."""
+
+    def labels(self, space: LabelSpace) -> list[tuple[str, ...]]:
+        """Return the labels of each example: exactly one, unless a text may have several."""
+        sets = self.label_sets if space.multiple else [(number,) for number in range(len(space.labels))]
+        named = [tuple(space.labels[label] for label in labels) for labels in sets]
+        return [named[number] for number in self.rows["label"].tolist()]
 
     def counts(self, space: LabelSpace) -> dict[str, int]:
         """Return the examples of each label of the space."""
-        found = np.bincount(self.rows["label"], minlength=len(space.labels)).tolist()
-        return dict(zip(space.labels, found, strict=True))
+        sets = len(self.label_sets) if space.multiple else len(space.labels)
+        found = np.bincount(self.rows["label"], minlength=sets).tolist()
+        if not space.multiple:
+            return dict(zip(space.labels, found, strict=True))
+        counts = dict.fromkeys(space.labels, 0)
+        for labels, number in zip(self.label_sets, found, strict=True):
+            for label in labels:
+                counts[space.labels[label]] += number
+        return counts
 
     def not_counted(self, space: LabelSpace, skipped: int) -> tuple[Uncounted, ...]:
         """Summarise what was left out. `skipped` is Label Studio's count: it does not send every skipped annotation."""
         return summarise({**self.causes, Cause("cancelled"): skipped}, space)
+
+
+def words_of(labels: Sequence[str]) -> str:
+    """Return the labels of a text for people."""
+    return ", ".join(labels) or "no label"
 
 
 def examples_of(index: LabelIndex) -> Examples:
@@ -64,7 +84,7 @@ def examples_of(index: LabelIndex) -> Examples:
     causes[Cause("outvoted_duplicate")] = len(voting) - int(agrees.sum()) - int(is_tied.sum())
     tied = np.flatnonzero(has_text & ((rows["flags"] & TIE) > 0))
     third = np.unique(rows["task"][np.concatenate([tied, voting[is_tied]])])
-    return Examples(rows[agreeing[first]], np.sort(agreeing), third, +causes)
+    return Examples(rows[agreeing[first]], np.sort(agreeing), third, +causes, index.label_sets)
 
 
 def _decide(voting: Rows) -> tuple[Numbers, NDArray[np.int32]]:

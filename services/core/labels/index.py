@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.core.domain import Snapshot
+from services.core.errors import CorruptLabels
 from services.core.labels.rows import (
     COUNTED,
     NO_LABEL,
@@ -24,6 +25,7 @@ from services.core.labels.rows import (
     ROW,
     Causes,
     LabelRow,
+    LabelSet,
     signature_number,
 )
 from services.core.labels.uncounted import Cause
@@ -31,6 +33,8 @@ from services.core.labels.uncounted import Cause
 Rows = NDArray[np.void]
 TaskIds = NDArray[np.int64]
 Signatures = NDArray[np.uint64]
+_GONE: Final = -2
+"""The number of a set of labels that no row has any more."""
 _MAX_CAUSES: Final = 1000
 """Different causes that are kept with examples; beyond it new ones are kept without."""
 
@@ -43,14 +47,22 @@ class LabelIndex:
     """(tasks,) of ROW, sorted by task, each task once."""
     causes: tuple[Causes, ...] = ((),)
     """What the rows' `causes` refer to; never shortened, so that rows keep their meaning."""
+    label_sets: tuple[LabelSet, ...] = ()
+    """What the rows' `label` refers to if a text may have several labels; () if it refers to the space's labels."""
 
     @classmethod
     def of(cls, rows: Iterable[LabelRow]) -> LabelIndex:
         """Build an index; of several rows of a task the last one counts."""
         known: dict[Causes, int] = {(): 0}
-        by_task = {row.task: row._replace(causes=_intern(known, row.causes)) for row in rows}  # type: ignore[arg-type]  # from here on an index
-        found = np.array(sorted(by_task.values()), ROW)
-        return cls(found, tuple(known))
+        sets: dict[LabelSet, int] = {}
+        by_task = {
+            row.task: row._replace(
+                causes=_intern(known, row.causes),  # type: ignore[arg-type]  # from here on an index
+                label=row.label if isinstance(row.label, int) else sets.setdefault(row.label, len(sets)),
+            )
+            for row in rows
+        }
+        return cls(np.array(sorted(by_task.values()), ROW), tuple(known), tuple(sets))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -58,7 +70,9 @@ class LabelIndex:
     def __iter__(self) -> Iterator[LabelRow]:
         for row in self.rows.tolist():
             found = dict(zip(ROW.names or (), row, strict=True))
-            yield LabelRow(**{**found, "causes": self.causes[found["causes"]]})
+            is_set = self.label_sets and found["label"] != NO_LABEL
+            label = self.label_sets[found["label"]] if is_set else found["label"]
+            yield LabelRow(**{**found, "causes": self.causes[found["causes"]], "label": label})
 
     @property
     def tasks(self) -> TaskIds:
@@ -86,31 +100,37 @@ class LabelIndex:
         """Return the sha256 of tasks and signatures: 64 hex digits that are equal for equal labels."""
         return Baseline.of(self).digest
 
-    @property
-    def nbytes(self) -> int:
-        """Memory of the rows."""
-        return self.rows.nbytes
-
     def upsert(self, rows: Iterable[LabelRow], removed: Iterable[int] = ()) -> LabelIndex:
         """Return an index with these rows added or replaced, and these tasks removed; a task in both is kept."""
         return self.merge(LabelIndex.of(rows), np.fromiter(removed, np.int64))
 
     def merge(self, upserts: LabelIndex, removed: TaskIds) -> LabelIndex:
-        """Return an index with the rows of `upserts` added or replaced, and these tasks removed; a task in both is kept."""
+        """Do the same with rows in an index. Raises CorruptLabels if only one of the two has sets of labels."""
         if not len(upserts) and not len(removed):
             return self
+        _refuse_mixed(self, upserts)
         known = {causes: number for number, causes in enumerate(self.causes)}
-        new = _renumbered(upserts.rows, [_intern(known, causes) for causes in upserts.causes])
+        sets = {labels: number for number, labels in enumerate(self.label_sets)}
+        new = _renumbered(
+            upserts.rows,
+            [_intern(known, causes) for causes in upserts.causes],
+            [sets.setdefault(labels, len(sets)) for labels in upserts.label_sets],
+        )
         kept = self.rows[~np.isin(self.tasks, np.concatenate([new["task"], removed]))]
         rows = np.insert(kept, np.searchsorted(kept["task"], new["task"]), new)
-        return LabelIndex(rows, tuple(known))
+        return LabelIndex(rows, tuple(known), tuple(sets))
 
     def compact(self) -> LabelIndex:
-        """Return the same index with a table of only the causes that rows have."""
+        """Return the same index with tables of only what rows refer to."""
         used, numbers = np.unique(np.append(self.rows["causes"], 0), return_inverse=True)
         rows = self.rows.copy()
         rows["causes"] = numbers[:-1]
-        return LabelIndex(rows, tuple(self.causes[number] for number in used))
+        causes = tuple(self.causes[number] for number in used)
+        if not self.label_sets:
+            return LabelIndex(rows, causes)
+        used, numbers = np.unique(np.append(rows["label"], NO_LABEL), return_inverse=True)
+        rows["label"] = numbers[:-1] - 1  # NO_LABEL is the lowest
+        return LabelIndex(rows, causes, tuple(self.label_sets[number] for number in used[1:]))
 
 
 EMPTY: Final = LabelIndex(np.empty(0, ROW))
@@ -127,15 +147,21 @@ class LabelDelta(NamedTuple):
 
 
 def difference(before: LabelIndex, after: LabelIndex) -> LabelDelta:
-    """Return what makes `after` of `before` by `merge`."""
+    """Return what makes `after` of `before` by `merge`; raises CorruptLabels like it."""
+    _refuse_mixed(before, after)
     numbers = {causes: number for number, causes in enumerate(after.causes)}
-    old = _renumbered(before.rows, [numbers.get(causes, -1) for causes in before.causes])
+    sets = {labels: number for number, labels in enumerate(after.label_sets)}
+    old = _renumbered(
+        before.rows,
+        [numbers.get(causes, -1) for causes in before.causes],
+        [sets.get(labels, _GONE) for labels in before.label_sets],
+    )
     places = np.searchsorted(old["task"], after.tasks)
     is_known = places < len(old)
     same = np.zeros(len(after), np.bool_)
     same[is_known] = old[places[is_known]] == after.rows[is_known]
     removed = np.setdiff1d(before.tasks, after.tasks, assume_unique=True)
-    return LabelDelta(LabelIndex(after.rows[~same], after.causes).compact(), removed)
+    return LabelDelta(LabelIndex(after.rows[~same], after.causes, after.label_sets).compact(), removed)
 
 
 class Changes(NamedTuple):
@@ -171,9 +197,7 @@ class Baseline:
     @property
     def digest(self) -> str:
         """Return the digest of the index that it was made of."""
-        found = hashlib.sha256(self.tasks.tobytes())
-        found.update(self.signatures.tobytes())
-        return found.hexdigest()
+        return hashlib.sha256(self.tasks.tobytes() + self.signatures.tobytes()).hexdigest()
 
 
 NOTHING: Final = Baseline(np.empty(0, np.int64), np.empty(0, np.uint64))
@@ -194,6 +218,14 @@ def changed(index: LabelIndex, baseline: Baseline) -> Changes:
     return Changes(int((~is_same).sum()) + removed, float(times.min()) if len(times) else None)
 
 
+def _refuse_mixed(*indexes: LabelIndex) -> None:
+    kinds = {bool(one.label_sets) for one in indexes if (one.rows["label"] != NO_LABEL).any()}
+    if len(kinds) > 1:
+        raise CorruptLabels(
+            "Sets of labels cannot be merged with single labels: all tasks are to be read again."
+        )
+
+
 def _intern(known: dict[Causes, int], causes: Causes) -> int:
     """Return the number of equal causes, which is the next one if they are new; without examples once there are many."""
     if causes not in known and len(known) >= _MAX_CAUSES:
@@ -204,10 +236,12 @@ def _intern(known: dict[Causes, int], causes: Causes) -> int:
     return known.setdefault(causes, len(known))
 
 
-def _renumbered(rows: Rows, numbers: list[int]) -> Rows:
-    """Return a copy of the rows whose `causes` refer to another table."""
+def _renumbered(rows: Rows, causes: list[int], label_sets: list[int]) -> Rows:
+    """Return a copy of the rows that refers to other tables."""
     found = rows.copy()
-    found["causes"] = np.array(numbers, np.int32)[found["causes"]]
+    found["causes"] = np.array(causes, np.int32)[found["causes"]]
+    if label_sets:
+        found["label"] = np.array([*label_sets, NO_LABEL], np.int32)[found["label"]]  # -1 is the last one
     return found
 
 

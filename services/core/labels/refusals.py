@@ -1,4 +1,4 @@
-"""Why a control cannot be used as the label of a whole text: one function per rule, in order of precedence. Pure.
+"""Why a control cannot be used as the label of a whole text, whatever its tag: one function per rule, in order of precedence. Pure.
 
 The rules are those of Label Studio's editor: what it shows, when it shows it, and what it stores.
 """
@@ -6,24 +6,19 @@ The rules are those of Label Studio's editor: what it shows, when it shows it, a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
-from services.core.labels.markup import Tag, truncate
+from services.core.labels.markup import Tag
 
 TEXT_TAGS: Final[Mapping[str, str]] = {"text": "Text", "hypertext": "HyperText", "paragraphs": "Paragraphs"}
 """Tags that show text, by their names in lower case."""
 _VARIABLE: Final = re.compile(r"\$[\[\].{}]*\w", re.ASCII)
 """The editor's own expression: names in other alphabets are not replaced."""
-_REPLACED: Final = re.compile(r"\$[\w\[\].{}]", re.ASCII)
-"""What the editor replaces, even if it is no name: `5 US$.` becomes `5 USundefined`."""
 _CONTAINERS: Final = frozenset({"view", "collapse", "panel"})
 """Tags that only arrange their content."""
 _VALUE_TYPES: Final = {"text": "text", "hypertext": "text", "paragraphs": "json"}
-_SINGLE_CHOICE: Final = frozenset({"", "single", "single-radio"})
-
-
 _CONTROLS: Final = frozenset({"choices", "taxonomy", "pairwise", "labels", "filter", "shortcut"})
 """Controls that may have a value."""
 _NAMELESS: Final = frozenset({"choice", "label", "view", "header", "style"})
@@ -65,9 +60,7 @@ class Objection:
 
 
 def find_objection(tag: Tag, names: Names) -> Objection | None:
-    """Return the first reason why the control cannot be used; None if it can."""
-    if tag.kind != "choices":
-        return Objection("", "is not a <Choices>, the only control that Fitloop trains on")
+    """Return the first reason why a control of any tag cannot be used; None if there is none."""
     return next((found for rule in _RULES if (found := rule(tag, names)) is not None), None)
 
 
@@ -83,16 +76,6 @@ def visibility_condition(tag: Tag) -> str:
 def text_tag(tag: Tag, names: Names) -> Tag:
     """Return the object tag that a usable control reads."""
     return next(found for found in _target_tags(tag, names) if found.kind in TEXT_TAGS)
-
-
-def choices(tag: Tag) -> Iterator[Tag]:
-    """Yield the choices at any depth, in the config's order."""
-    return (one for one in tag.descendants() if one.kind == "choice")
-
-
-def stored_value(choice: Tag) -> str:
-    """Return what annotations hold for a choice: its alias, even an empty one, or else its value."""
-    return choice.get("alias") if "alias" in choice.attributes else choice.value
 
 
 def _has_no_name(tag: Tag, _: Names) -> Objection | None:
@@ -143,42 +126,11 @@ def _is_conditional(tag: Tag, _: Names) -> Objection | None:
     return None
 
 
-def _is_multiple_choice(tag: Tag, _: Names) -> Objection | None:
-    given = tag.get("choice").strip().lower()
-    if given in _SINGLE_CHOICE and ("choice" not in tag.attributes or given):
-        return None
-    found = tag.written("choice")
-    why = (
-        "which is not supported yet"
-        if given == "multiple"
-        else "which Label Studio's editor does not support"
-    )
-    return Objection(found, f'has {found}, {why}: use choice="single"')
-
-
 def _is_read_only(tag: Tag, _: Names) -> Objection | None:
     if not tag.is_set("readonly"):
         return None
     found = tag.written("readonly")
     return Objection(found, f"has {found}, so it cannot be answered: remove it")
-
-
-def _has_dynamic_labels(tag: Tag, _: Names) -> Objection | None:
-    for one in (tag, *choices(tag)):
-        if _REPLACED.search(one.value):
-            found = f'value="{truncate(one.value)}"' if one.text else one.written("value")
-            where = f"has {found}" if one is tag else f"has <{one.name} {found}>"
-            return Objection(
-                found,
-                f"{where}, so its labels come from the tasks and differ between them: write each label as a <Choice>",
-            )
-    return None
-
-
-def _has_no_choices(tag: Tag, _: Names) -> Objection | None:
-    if any(stored_value(choice) for choice in choices(tag)):
-        return None
-    return Objection("", "has no <Choice> with a value: add one for each label")
 
 
 def _has_no_single_target(tag: Tag, names: Names) -> Objection | None:
@@ -239,8 +191,5 @@ _RULES: Final[tuple[Callable[[Tag, Names], Objection | None], ...]] = (
     _is_conditional,
     _has_no_single_target,
     _has_no_text_target,
-    _is_multiple_choice,
     _is_read_only,
-    _has_dynamic_labels,
-    _has_no_choices,
 )

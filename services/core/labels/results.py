@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from services.core.domain import LabelSpace
+from services.core.labels.choice_trees import PATH
+from services.core.labels.stored_values import STORED_VALUES
 
 _MAX_EXACT: Final = 2.0**53
 """Largest whole number that JSON represents exactly."""
@@ -29,7 +32,7 @@ class Answer:
 
 def parse_answer(space: LabelSpace, result: object) -> Answer:
     """Return what the regions of a result say under `from_name`."""
-    by_path = dict(zip(space.paths or (), space.labels, strict=False))
+    by_path = _labels_by_path(space) if space.paths else {}
     labels: dict[str, None] = {}
     controls: dict[str, None] = {}
     asked = unreadable = False
@@ -39,7 +42,7 @@ def parse_answer(space: LabelSpace, result: object) -> Answer:
                 controls[name] = None
             continue
         asked = True
-        for choice in _choices(region.get("value")):
+        for choice in _entries(space, region.get("value")):
             label = _label(choice, by_path, space.labels)
             if label is None:
                 unreadable = True
@@ -53,37 +56,52 @@ def parse_labels(space: LabelSpace, result: object) -> tuple[str, ...]:
     return parse_answer(space, result).labels
 
 
-def build_region(space: LabelSpace, label: str, score: float) -> dict[str, Any]:
-    """Return the region of a prediction in Label Studio's format, with its calibrated probability."""
-    choice: Any = label
-    if space.paths is not None:
-        choice = list(space.paths[space.labels.index(label)])
-    return {
+def build_region(space: LabelSpace, labels: Sequence[str], score: float | None) -> dict[str, Any]:
+    """Return the region of a prediction in Label Studio's format, with its calibrated probability; None: it shows none."""
+    stored = STORED_VALUES[space.control_tag]
+    region = {
         "from_name": space.from_name,
         "to_name": space.to_name,
-        "type": "choices",
-        "value": {"choices": [choice]},
-        "score": score,
+        "type": stored.type,
+        "value": {stored.type: stored.write(space, labels)},
     }
+    return region if score is None else {**region, "score": score}
 
 
-def is_usable(annotation: Mapping[str, Any]) -> bool:
-    """Return whether an annotation has an answer: neither cancelled (skipped) nor empty."""
-    return not annotation.get("was_cancelled") and bool(annotation.get("result"))
+def is_usable(annotation: Mapping[str, Any], *, empty_counts: bool = False) -> bool:
+    """Return whether an annotation has an answer: not cancelled (skipped), and not empty unless that is an answer."""
+    result = annotation.get("result")
+    return not annotation.get("was_cancelled") and (bool(result) or (empty_counts and result == []))
 
 
-def signature(annotations: Iterable[Mapping[str, Any]]) -> str | None:
+def signature(annotations: Iterable[Mapping[str, Any]], *, empty_counts: bool = False) -> str | None:
     """Return twelve hex digits that change with any edit, deletion or addition; None for a task without a label."""
     stamps = sorted(
         f"{annotation.get('id')}@{annotation.get('updated_at')}"
         for annotation in annotations
-        if is_usable(annotation)
+        if is_usable(annotation, empty_counts=empty_counts)
     )
     return hashlib.sha256("|".join(stamps).encode()).hexdigest()[:12] if stamps else None
 
 
+@lru_cache(maxsize=64)
+def _labels_by_path(space: LabelSpace) -> Mapping[tuple[str, ...], str]:
+    """Map each path to its label, and what the editor makes of it if a choice contains the separator of paths."""
+    paths = space.paths or ()
+    found: dict[tuple[str, ...], str] = {}
+    if separator := space.path_separator:
+        split = (tuple(separator.join(path).split(separator)) for path in paths)
+        found.update(zip(split, space.labels, strict=True))
+    return {**found, **dict(zip(paths, space.labels, strict=True))}
+
+
 def _drop_ancestors(space: LabelSpace, labels: tuple[str, ...]) -> tuple[str, ...]:
-    """Drop the choices around another one: the editor stores those as well if it is the only choice in them."""
+    """Drop the choices around another one: the editor stores those as well if it is the only choice in them.
+
+    Where a Taxonomy allows several paths, annotators choose each of them for itself.
+    """
+    if len(labels) < 2 or (space.multiple and space.control_tag == "Taxonomy"):  # nothing is around one label
+        return labels
     paths = dict(zip(space.labels, space.paths or (), strict=False))
     given = [paths[label] for label in labels if label in paths]
     return tuple(
@@ -102,18 +120,17 @@ def _regions(result: object) -> list[Mapping[str, Any]]:
     return [region for region in result if isinstance(region, Mapping)]
 
 
-def _choices(value: object) -> list[Any]:
-    """Return a region's entries: a list, or the single entry that an import wrote without a list, as the editor reads it."""
-    if not isinstance(value, Mapping) or value.get("choices") is None:
-        return []
-    choices = value["choices"]
-    return choices if isinstance(choices, list) else [choices]
+def _entries(space: LabelSpace, value: object) -> list[Any]:
+    stored = STORED_VALUES[space.control_tag]
+    found = value.get(stored.type) if isinstance(value, Mapping) else None
+    return [] if found is None else stored.read(found)
 
 
 def _label(choice: object, by_path: Mapping[tuple[str, ...], str], known: tuple[str, ...]) -> str | None:
     """Return the label of an entry: a text, a number, or a path from the root if the config nests.
 
-    A path that the config no longer has is an unknown label, even if another choice has the name of its end.
+    A path that the config does not have is an unknown label, even if another choice has the name of its end; one of a single name is
+    the choice of that name, which was moved, unless choices lie below it.
     """
     if not isinstance(choice, list):
         return _text(choice, known)
@@ -121,7 +138,12 @@ def _label(choice: object, by_path: Mapping[tuple[str, ...], str], known: tuple[
     path = tuple(name for name in names if name is not None)
     if not path or len(path) < len(names):
         return None
-    return by_path.get(path, " > ".join(path) if by_path else path[-1])
+    if not by_path:
+        return path[-1]
+    unknown = PATH.join(path)
+    if path not in by_path and unknown in known and any(other[: len(path)] == path for other in by_path):
+        return f"{unknown}{PATH}…"
+    return by_path.get(path, unknown)
 
 
 def _text(choice: object, known: tuple[str, ...]) -> str | None:

@@ -28,7 +28,7 @@ ROW: Final = np.dtype(
         ("flags", "u1"),
     ]
 )
-"""47 bytes a task, packed; `causes` is an index into the table of the LabelIndex."""
+"""47 bytes a task, packed; `causes`, and `label` of a text that may have several, are indexes into tables of the LabelIndex."""
 
 NO_LABEL: Final = -1
 NO_TEXT: Final = 0
@@ -40,6 +40,8 @@ _UNREADABLE: Final = 1 << 63
 _MOST: Final = (1 << 16) - 1
 
 Causes = tuple[tuple[Cause, int], ...]
+LabelSet = tuple[int, ...]
+"""Indexes into the space's labels, ascending."""
 
 
 class LabelRow(NamedTuple):
@@ -52,8 +54,8 @@ class LabelRow(NamedTuple):
     """NO_SIGNATURE without a usable annotation."""
     newest_annotation: int
     """The highest id of the annotations that gave the label; 0 without a label."""
-    label: int
-    """Index into the space's labels; NO_LABEL without one, or in a tie."""
+    label: int | LabelSet
+    """Index into the space's labels, or several of them where a text may have several; NO_LABEL without an answer, or in a tie."""
     causes: Causes
     """Why annotations of it do not count, sorted."""
     changed_at: int
@@ -70,11 +72,13 @@ def label_row(space: LabelSpace | None, task: Mapping[str, Any]) -> LabelRow | N
     if not kept:
         return None
     is_counted = any(not annotation.get("ground_truth") for annotation in kept)
-    changed = (parse_timestamp(one.get("updated_at")) for one in kept if is_usable(one))
+    empty_counts = space is not None and space.empty_counts
+    usable = [one for one in kept if is_usable(one, empty_counts=empty_counts)]
+    changed = (parse_timestamp(one.get("updated_at")) for one in usable)
     row = LabelRow(
         task=int(task["id"]),
         text_key=NO_TEXT,
-        signature=signature_number(signature(kept)),
+        signature=signature_number(signature(kept, empty_counts=empty_counts)),
         newest_annotation=0,
         label=NO_LABEL,
         causes=(),
@@ -93,10 +97,17 @@ def _resolved(
     return row._replace(
         text_key=NO_TEXT if text is None else text_key_number(text_key(text)),
         newest_annotation=max(found.annotation_ids, default=0),
-        label=NO_LABEL if found.label is None else space.labels.index(found.label),
+        label=_label(space, found.labels),
         causes=tuple(sorted(found.causes.items())),
         flags=row.flags | tie | (GROUND_TRUTH if found.ground_truth else 0),
     )
+
+
+def _label(space: LabelSpace, labels: tuple[str, ...] | None) -> int | LabelSet:
+    if labels is None:
+        return NO_LABEL
+    indexes = tuple(space.labels.index(label) for label in labels)
+    return indexes if space.multiple else indexes[0]
 
 
 def text_key_number(key: str) -> int:

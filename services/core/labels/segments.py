@@ -22,7 +22,7 @@ from services.core import documents
 from services.core.domain import LabelSegment, LabelState
 from services.core.errors import CorruptLabels, NotFound, ObjectTooLarge, StoreError, UnknownFormat
 from services.core.labels.index import EMPTY, LabelDelta, LabelIndex, difference
-from services.core.labels.rows import ROW, Causes
+from services.core.labels.rows import NO_LABEL, ROW, Causes, LabelSet
 from services.core.labels.uncounted import Cause
 from services.core.store import ObjectStore
 
@@ -159,28 +159,40 @@ def _merged(deltas: Iterable[LabelDelta]) -> LabelDelta:
 
 
 def _encode(delta: LabelDelta) -> bytes:
-    """Return one tensor for each column, the removed tasks, and the table of causes as metadata."""
+    """Return one tensor for each column, the removed tasks, and the tables as metadata."""
     rows, table = delta.upserts.rows, delta.upserts.causes
     columns = {name: np.ascontiguousarray(rows[name]) for name in ROW.names or ()}
     causes = [[[*cause, count] for cause, count in causes] for causes in table]
-    return save({**columns, _REMOVED: delta.removed}, {"causes": json.dumps(causes)})
+    tables = {"causes": json.dumps(causes)}
+    if delta.upserts.label_sets:
+        tables["label_sets"] = json.dumps(delta.upserts.label_sets)
+    return save({**columns, _REMOVED: delta.removed}, tables)
 
 
 def _decode(data: bytes, key: str) -> LabelDelta:
     """Raises CorruptLabels for bytes that a newer release, or something else, wrote."""
     try:
-        tensors, table = load(data), _table(data)
+        tensors, (table, label_sets) = load(data), _tables(data)
         rows = np.empty(len(tensors["task"]), ROW)
         for name in ROW.names or ():
             rows[name] = tensors[name]
         if len(rows) and not 0 <= rows["causes"].min() <= rows["causes"].max() < len(table):
             raise ValueError("causes beyond the table")  # noqa: TRY301  # reported like other unreadable bytes
-        return LabelDelta(LabelIndex(rows, table), tensors[_REMOVED].astype(np.int64))
+        if (
+            label_sets
+            and len(rows)
+            and not NO_LABEL <= rows["label"].min() <= rows["label"].max() < len(label_sets)
+        ):
+            raise ValueError("labels beyond the table")  # noqa: TRY301  # treated like other damage below
+        return LabelDelta(LabelIndex(rows, table, label_sets), tensors[_REMOVED].astype(np.int64))
     except (SafetensorError, ValueError, LookupError, TypeError) as error:
         raise CorruptLabels(f"{key} is not a segment that this release can read: {error}") from error
 
 
-def _table(data: bytes) -> tuple[Causes, ...]:
+def _tables(data: bytes) -> tuple[tuple[Causes, ...], tuple[LabelSet, ...]]:
+    """Return the tables of causes and of sets of labels, of which there are none where a text has one label."""
     header: Mapping[str, Any] = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    rows = json.loads(header["__metadata__"]["causes"])
-    return tuple(tuple((Cause(reason, found), count) for reason, found, count in causes) for causes in rows)
+    strings = header["__metadata__"]
+    rows, sets = json.loads(strings["causes"]), json.loads(strings.get("label_sets", "[]"))
+    causes = (tuple((Cause(reason, found), count) for reason, found, count in causes) for causes in rows)
+    return tuple(causes), tuple(tuple(int(label) for label in labels) for labels in sets)

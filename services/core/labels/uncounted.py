@@ -96,7 +96,10 @@ def summarise(causes: Mapping[Cause, int], space: LabelSpace) -> tuple[Uncounted
 
 
 def uncounted_message(found: Iterable[Uncounted], control: str) -> str:
-    """Return `24 annotations do not count: 20 with a label that …, 4 skipped.`; "" if all count."""
+    """Return `24 annotations do not count: 20 with a label that …, 4 skipped.`; "" if all count.
+
+    `control`: that of the label space, "" if there is none.
+    """
     rows = list(found)
     parts = [
         _noun_message(noun, [row for row in rows if _noun(row.reason) == noun], control)
@@ -129,7 +132,7 @@ def _noun_message(noun: str, rows: Sequence[Uncounted], control: str) -> str:
 
 
 def _reason_words(row: Uncounted, control: str) -> str:
-    tag = f'<Choices name="{control}">' if control else "the label config"
+    tag = control or "the label config"
     words = _REASONS.get(_noun(row.reason), {}).get(row.reason, f"for reason {row.reason!r}")
     examples = f" ({'; '.join(row.examples)})" if row.examples else ""
     return words.format(control=tag) + examples

@@ -18,9 +18,7 @@ from services.core.labelstudio.predictions import PredictionStore
 
 # `include` also names the fields of annotations and predictions inside a task.
 _ANNOTATED_FIELDS = "id,data,annotations,updated_at,created_at,result,was_cancelled,ground_truth,completed_by"
-_SUGGESTED_FIELDS = (
-    "id,annotations,predictions,result,was_cancelled,parent_prediction,created_at,model_version"
-)
+_SUGGESTED_FIELDS = "id,annotations,predictions,result,was_cancelled,parent_prediction,created_at,model_version,lead_time,completed_by"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +70,14 @@ class LabelStudio(PredictionStore):
             item = task_filter("id", "in", "Number", {"min": first, "max": last})
             yield from self._take(project_id, item, missing)
 
-    def suggested_tasks(self, project_id: int, most: int) -> list[dict[str, Any]]:
-        """Return the most recently changed annotated tasks with predictions: `id`, `annotations`, `predictions`."""
+    def suggested_tasks(self, project_id: int, most: int, *, texts: bool = False) -> list[dict[str, Any]]:
+        """Return the most recently changed annotated tasks with predictions: `id`, `annotations`, `predictions`; `data` if `texts`."""
         items = [
             task_filter(name, "greater", "Number", 0) for name in ("total_annotations", "total_predictions")
         ]
+        include = f"{_SUGGESTED_FIELDS},data" if texts else _SUGGESTED_FIELDS
         order = "-tasks:updated_at"
-        return self._page(
-            project_id, most, items, ordering=order, fields="all", include=_SUGGESTED_FIELDS
-        ).tasks
+        return self._page(project_id, most, items, ordering=order, fields="all", include=include).tasks
 
     def backends(self, project_id: int) -> list[Backend]:
         """List the project's ML backends. Label Studio calls /health and /setup of each before it answers."""

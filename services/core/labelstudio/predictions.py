@@ -13,22 +13,20 @@ from itertools import chain
 from typing import Any, Final
 
 from services.core.errors import LabelStudioNotFound, LabelStudioRejected
-from services.core.labelstudio.pages import TaskPages, task_filter
+from services.core.labelstudio.pages import task_filter
+from services.core.labelstudio.unlabelled import IDS_PER_PAGE, UNLABELLED, UnlabelledTasks
 
 _PREDICTIONS_PER_REQUEST: Final = 500
 """Predictions per request: Label Studio inserts them in batches of this size."""
-_IDS_PER_PAGE: Final = 2000
-"""Tasks without their data: Label Studio needs 1 ms for each."""
-_UNLABELLED: Final = task_filter("total_annotations", "equal", "Number", 0)
 _PREDICTED: Final = task_filter("total_predictions", "greater", "Number", 0)
 
 
-class PredictionStore(TaskPages):
+class PredictionStore(UnlabelledTasks):
     """The predictions of one Label Studio. Raises LabelStudioUnreachable, TokenRefused or LabelStudioError."""
 
     def count_unlabelled(self, project_id: int) -> int:
         """Return how many tasks have no annotation."""
-        return self._page(project_id, 1, [_UNLABELLED]).total
+        return self._page(project_id, 1, [UNLABELLED]).total
 
     def unlabelled_ids(self, project_id: int) -> Iterator[list[int]]:
         """Yield the ids of tasks without annotations, each once; each list is one request.
@@ -37,23 +35,19 @@ class PredictionStore(TaskPages):
         title. Tasks without a score follow, by id.
         """
         seen: set[int] = set()
-        for ids in chain(self._ids_by_score(project_id), self._ids(project_id)):
+        for ids in chain(self._ids_by_score(project_id), self.all_unlabelled_ids(project_id)):
             yield [task for task in ids if task not in seen]
             seen.update(ids)
 
-    def _ids(self, project_id: int) -> Iterator[list[int]]:
-        for page in self._pages(project_id, [_UNLABELLED], _IDS_PER_PAGE, "task_only", "id"):
-            yield [task["id"] for task in page]
-
     def _ids_by_score(self, project_id: int) -> Iterator[list[int]]:
-        """Page by score, as `_pages` does by id. Of more tasks with one score than fit a page, the rest is left to `_ids`."""
+        """Page by score, as `_pages` does by id. Of more tasks with one score than fit a page, the rest is left to `all_unlabelled_ids`."""
         beyond = task_filter("predictions_score", "empty", "Number", value=False)
         include = "id,predictions_score"
         while True:
-            items = [_UNLABELLED, _PREDICTED, beyond]
+            items = [UNLABELLED, _PREDICTED, beyond]
             try:
                 page = self._page(
-                    project_id, _IDS_PER_PAGE, items, ordering="tasks:predictions_score", include=include
+                    project_id, IDS_PER_PAGE, items, ordering="tasks:predictions_score", include=include
                 )
             except LabelStudioRejected:  # a Label Studio without that column
                 return
@@ -67,15 +61,19 @@ class PredictionStore(TaskPages):
 
     def unlabelled_tasks(self, project_id: int, tasks: Sequence[int]) -> list[dict[str, Any]]:
         """Return those of these tasks that have no annotation, in this order: `id`, `data`, `predictions`."""
-        items = [_UNLABELLED, task_filter("id", "in_list", "List", list(tasks))]
-        rows = self._tasks(project_id, items, "all", "id,data,predictions,model_version")
-        found = {row["id"]: row for row in rows}
-        return [found[task] for task in tasks if task in found]
+        return self._by_id(project_id, tasks, [UNLABELLED], "all", "id,data,predictions,model_version")
+
+    def unpredicted_tasks(self, project_id: int, version: str, tasks: Sequence[int]) -> list[dict[str, Any]]:
+        """Return those of these tasks that have neither an annotation nor a prediction of the version, in this order: `id`, `data`.
+
+        Label Studio compares parts of names: a task is omitted, too, if it has a prediction of `support-12` and not of `support-1`.
+        """
+        without = task_filter("predictions_model_versions", "not_contains", "List", [version])
+        return self._by_id(project_id, tasks, [UNLABELLED, without], "task_only", "id,data")
 
     def have_prediction(self, project_id: int, version: str, tasks: Sequence[int]) -> dict[int, bool]:
         """Map each of these tasks to whether it has a prediction of that version; deleted tasks are omitted."""
-        items = [task_filter("id", "in_list", "List", list(tasks))]
-        rows = self._tasks(project_id, items, "all", "id,predictions,model_version")
+        rows = self._by_id(project_id, tasks, [], "all", "id,predictions,model_version")
         return {
             row["id"]: any(one.get("model_version") == version for one in row.get("predictions") or ())
             for row in rows

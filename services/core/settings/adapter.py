@@ -148,7 +148,8 @@ class TriggerSettings(Group):
     every_n_updates: int = Field(10, ge=1, validation_alias="START_TRAINING_EACH_N_UPDATES")
     """Number of labelled tasks that must have changed since the last run to trigger the next run."""
     debounce_seconds: float = Field(2.0, ge=0)
-    """Seconds without an event before labels are counted, so that a burst triggers one run."""
+    """Seconds between two counts of a project's labels that events cause, at least. The first event of a quiet project has
+    them counted at once; those that follow, and those during a run, are counted together."""
     reconcile_seconds: float = Field(15.0, gt=0)
     """Seconds between polls of a project whose labels have just changed, because a webhook may be lost."""
     reconcile_max_seconds: float = Field(60.0, gt=0)
@@ -159,6 +160,14 @@ class TriggerSettings(Group):
     wait for resources, such as a GPU, do not count, up to 20 of them."""
     min_seconds_between_runs: float = Field(0.0, ge=0)
     """Minimum seconds between the end of a project's run and the next one, unless a person requests it; 0: none."""
+    embed_seconds: float = Field(300.0, ge=0)
+    """Seconds for which one run may compute features of unlabelled texts after a project was connected or tasks were imported,
+    so that later runs have suggestions for all of them at once; what is left is computed by the next one. Such a run gives way to every
+    training run. 0: none starts, and no version is made from label names."""
+    cold_start: bool = True
+    """Whether a project without labels gets suggestions from the names of its labels: a version that is made from these and its
+    unlabelled texts, within `FITLOOP_EMBED_SECONDS`, is served at once and is not evaluated. The first version that is trained on labels
+    replaces it once it is right more often."""
     projects: Annotated[dict[int, dict[str, str]], NoDecode, Inside.LINES] = Field({})
     """Settings of single projects by their ids, as JSON: `{"5": {"method": "finetune",
     "start_training_each_n_updates": "20"}}`. Names are those of a run's parameters; a backend's extra parameters in

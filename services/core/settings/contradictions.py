@@ -20,7 +20,7 @@ STORE_TIMEOUT_LIMIT: Final = 6.0
 LABEL_STUDIO_PREDICT_SECONDS: Final = 100.0
 """How long Label Studio waits for predictions, unless its ML_TIMEOUT_PREDICT is set."""
 
-FLIP_SECONDS_LEAST: Final = 1.0
+FLIP_SECONDS_LEAST: Final = 0.5
 """Two polls of the serving table."""
 
 
@@ -62,5 +62,5 @@ def _flip(settings: Settings) -> str:
         return ""
     return (
         f"FITLOOP_ROLLOUT_FLIP_SECONDS (in the chart rollout.flipSeconds) is {seconds:g}, and adapters read the serving table every "
-        f"0.5 s, so they would switch to a new version at different moments: set it to {FLIP_SECONDS_LEAST:g} or more"
+        f"{FLIP_SECONDS_LEAST / 2:g} s, so they would switch to a new version at different moments: set it to {FLIP_SECONDS_LEAST:g} or more"
     )

@@ -110,7 +110,7 @@ class RolloutSettings(Group):
     """Seconds after which an unfinished rollout is undone, to be retried later."""
     min_interval_seconds: float = Field(60.0, ge=0)
     """Minimum seconds between the starts of two rolling updates: versions that arrive in between share the next one."""
-    flip_seconds: float = Field(1.0, ge=0)
+    flip_seconds: float = Field(0.5, ge=0)
     """Seconds after the write at which all adapters announce the new version to Label Studio: two of their polls, or
     `fitloop adapter` does not start."""
 

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AfterValidator, AliasChoices, Field, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from services.core.domain import Method, Parameters
@@ -35,12 +35,23 @@ def cpu_quota(cgroup: Path) -> float | None:
     return int(most) / int(period) if most.isdigit() and int(period) > 0 else None
 
 
+def _is_trainable(method: Method) -> Method:
+    """Refuse the method of versions that Fitloop makes by itself, from label names."""
+    if method is Method.ZERO_SHOT:
+        raise ValueError(
+            "it is no method of training: FITLOOP_COLD_START turns suggestions from label names on and off"
+        )
+    return method
+
+
 class TrainingSettings(Group):
     """How a model is trained, unless a project or a command overrides it."""
 
     model_config = SettingsConfigDict(env_prefix="FITLOOP_")
 
-    method: Method = Field(Method.AUTO, validation_alias=AliasChoices("METHOD", "FITLOOP_METHOD"))
+    method: Annotated[Method, AfterValidator(_is_trainable)] = Field(
+        Method.AUTO, validation_alias=AliasChoices("METHOD", "FITLOOP_METHOD")
+    )
     """`auto`, `linear-probe`, `finetune` or `lp-ft`."""
     base_model: Annotated[str, Inside.LINE] = Field(
         "bert-base-multilingual-cased", validation_alias="BASELINE_MODEL_NAME"
@@ -66,6 +77,9 @@ class TrainingSettings(Group):
     """Tokens read of each text; the rest is truncated."""
     checkpoint_seconds: float = Field(60.0, gt=0)
     """Seconds between checkpoints of a fine-tune: the most that a killed process loses."""
+    pool_seconds: float = Field(1.0, ge=0)
+    """Seconds by which a run may delay a new version for features of unlabelled texts that have none, the newest first: the
+    version has suggestions for all texts with features at once, and computes others when Label Studio asks for them."""
     run_seconds: float = Field(0.0, ge=0)
     """Seconds that one process may work on a run; set it below the pod's deadline, so that the run ends with a message.
     0: no limit."""
@@ -124,15 +138,20 @@ class ServingSettings(Group):
     """Threads per stream. Single-threaded streams keep their speed next to a busy core."""
     queue_texts: int = Field(20_000, ge=1)
     """Texts that may be queued; beyond that, /predict answers 503 with Retry-After."""
-    loaded_models: int = Field(8, ge=2)
-    """Versions kept in memory; the least recently used are evicted."""
+    loaded_models: int = Field(0, ge=0)
+    """Encoders kept in memory, each shared by all versions that use it; a version that is a whole model counts as one. The
+    least recently used are evicted. 0: as many as `FITLOOP_MODEL_MEMORY_MB` allows."""
     memory_mb: float = Field(0.0, ge=0, validation_alias="FITLOOP_MODEL_MEMORY_MB")
-    """Megabytes of weights in memory, counting both versions of a project while one replaces the other; beyond that, the
-    least recently used are evicted, and if all are in use the answer is 503. 0: no limit."""
+    """Megabytes of encoders in memory; beyond that, the least recently used are evicted, and if all are in use the answer is
+    503. 0: 60 % of the memory that this process may use."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """`cpu` computes in int8 where the version has that; `cuda` in bf16, from the fp32 weights."""
+    """`cpu` computes in int8 where the version has that; `cuda` in bf16 (fp16 on GPUs without it), from the fp32 weights."""
     refresh_max_tasks: int = Field(10_000, ge=0)
     """Unlabelled tasks that get new predictions after a promotion, the most uncertain first; 0: none."""
+    blind_share: float = Field(0.0, ge=0, le=0.5)
+    """Share of texts for which annotators are shown no suggestion, to measure what suggestions do: the model's accuracy on
+    texts without a suggestion, how many wrong suggestions are accepted, and how many seconds they save. 0.05 needs about 400 annotations
+    for a first figure; 0: none, and nothing of it is measured. The same texts are chosen always and everywhere."""
     delete_old_predictions: bool = True
     """Whether predictions of unlabelled tasks are deleted in Label Studio once two newer versions were served, so that its
     database does not grow with every version. Predictions with names of others are never deleted."""

@@ -107,8 +107,12 @@ def open_store(url: str, s3: S3Settings | None = None, storage: StorageSettings 
     )
 
 
+WRITTEN_BY_ALL: Final = ("runs/", "encoders/")
+"""Where adapters and trainers write, and a policy may forget one: releases before encoders wrote projects/ and runs/ alone."""
+
+
 def check_store(store: ObjectStore, *, write: bool) -> None:
-    """Try what a process will do: list, read and, with `write`, write and delete (below runs/, where all writers may).
+    """Try what a process will do: list, read and, with `write`, write and delete below the prefixes of WRITTEN_BY_ALL.
 
     Raises BadConfig if a person must change something, StoreError if waiting may help.
     """
@@ -117,9 +121,10 @@ def check_store(store: ObjectStore, *, write: bool) -> None:
         with contextlib.suppress(NotFound):
             store.read("serving.json")
         if write:
-            key = f"runs/.check-{secrets.token_hex(8)}"
-            store.write(key, b"")
-            store.delete(key)
+            for prefix in WRITTEN_BY_ALL:
+                key = f"{prefix}.check-{secrets.token_hex(8)}"
+                store.write(key, b"")
+                store.delete(key)
     except StoreError as error:
         if error.transient:
             raise

@@ -6,8 +6,8 @@ and returns it with the answer. `outgoing_headers` passes the id and the trace o
 
 from __future__ import annotations
 
+import random
 import re
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -22,6 +22,8 @@ TRACEPARENT_HEADER: Final = "traceparent"
 SAFE_ERROR_HEADER: Final = "X-Fitloop"
 """Marks an error of our own predictor, whose message is safe to pass on; another server's may repeat the texts."""
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_CHANCE: Final = random.Random()  # noqa: S311  # ids must be unique, not secret
+"""Seeded by the system once. Asking it for each id would release the interpreter lock, and under load wait for it."""
 
 
 class RequestIds:
@@ -72,7 +74,7 @@ def valid_request_id(given: str) -> str:
 
 
 def new_request_id() -> str:
-    return uuid.uuid4().hex
+    return f"{_CHANCE.getrandbits(128):032x}"
 
 
 def header(scope: Scope, name: str) -> str:

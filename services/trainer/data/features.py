@@ -1,83 +1,141 @@
-"""Texts to what a linear probe is trained on: token ids, and mean-pooled, normalised vectors of the frozen encoder.
+"""Texts to what a linear probe is trained on: features of the base model's encoder, by the engine that will serve them.
 
-Computed once per run: `auto` reuses them for its second method, and near-duplicates are found by them.
+Computed once per project and encoder, and stored in the bucket by text key. `auto` reuses them for its second method, and
+near-duplicates are found by them. Names of labels are texts like any other here.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.engine.compute import plan_batches
-from services.engine.tokenise import encode
+from services.core.features import Features as StoredFeatures
+from services.core.features import FeatureStore, Keys, key_array
+from services.core.labels import text_key
+from services.core.settings.training import available_cores
+from services.engine.compute import batch_budget, plan_batches
+from services.engine.encoder import INT8_FOLDERS, TextEncoder
 from services.trainer.process.lifecycle import Stop
 from services.trainer.process.progress import Progress
 
 if TYPE_CHECKING:
     import torch
 
-    from services.trainer.data.base_model import BaseModel
+    from services.trainer.data.base_encoder import BaseEncoder
+    from services.trainer.data.dataset import Dataset
     from services.trainer.process import Run
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+MAX_POOL: Final = 4_000
+"""Unlabelled texts that a run reads the features of: as many as a method trains on, and as many more to be evaluated on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """Features of all texts of a data set, in its order."""
+    """Features of all texts of a data set, in its order, and of what a project has besides them."""
 
     ids: list[list[int]]
-    """Token ids, cut at the model's length, not padded."""
+    """Token ids, the prompt's included, cut at the model's length, not padded."""
     X: Floats
-    """(texts, d); each row has length 1."""
-    seconds_per_token: float
-    """The encoder's time per token, measured on this machine: fine-tuning is planned by it."""
+    """(texts, d)"""
+    names: Floats
+    """(labels, d) of the labels' names."""
+    pool: Floats
+    """(m, d) of unlabelled texts: those that are known, at most MAX_POOL, in an order that has nothing to do with what they say."""
 
     @property
-    def lengths(self) -> list[int]:
-        """Tokens of each text."""
-        return [len(row) for row in self.ids]
+    def tokens(self) -> int:
+        """Return the tokens of all texts."""
+        return sum(map(len, self.ids))
 
 
-def shared_features(run: Run, base: BaseModel, texts: Sequence[str]) -> Features:
-    """Compute the features in rank 0 and broadcast them, so that all ranks have the same to the last bit."""
+def shared_features(
+    run: Run,
+    encoder: BaseEncoder,
+    project_key: str,
+    dataset: Dataset,
+    names: Sequence[str],
+    pool: Callable[[], Keys],
+) -> Features:
+    """Return the features of the data set and of the labels' names; rank 0 computes those that the project has not stored, and
+    stores them. Of the pool's texts, whose keys `pool` returns, those that are known are returned.
+
+    All ranks get the same to the last bit, and so does a later run, which reads them from the bucket. Raises EngineError,
+    StoreError, Preempted.
+    """
+    ids = encoder.encoder.encode(dataset.texts)
+    n, k, width = len(ids), len(names), encoder.manifest.width
     if run.group.leads:
-        features = compute_features(base, texts, run.progress, run.stop)
-        run.group.broadcast(features.X.tobytes() if run.group.size > 1 else b"", run.stop)
-        return features
-    ids = encode(base.tokenizer, texts)
-    X = np.frombuffer(run.group.broadcast(b"", run.stop), np.float32).reshape(len(texts), -1).copy()
-    return Features(ids, X, seconds_per_token=0.0)
+        store = FeatureStore(run.registry.store, project_key, encoder.digest, width)
+        known, keys = store.load(), key_array([*dataset.keys, *map(text_key, names)])
+        X = _stored_or_computed(run, store, known, encoder, keys, [*ids, *encoder.encoder.encode(names)])
+        X = np.concatenate([X, _of_pool(known, pool(), keys[:n])])
+        run.group.broadcast(X.tobytes() if run.group.size > 1 else b"", run.stop)
+    else:
+        X = np.frombuffer(run.group.broadcast(b"", run.stop), np.float32).reshape(-1, width).copy()
+    return Features(ids, X[:n], X[n : n + k], X[n + k :])
 
 
-def compute_features(base: BaseModel, texts: Sequence[str], progress: Progress, stop: Stop) -> Features:
-    """Tokenise and encode all texts. Raises Preempted between two batches."""
-    device = device_of()
-    base.encoder.to(device)
-    ids = encode(base.tokenizer, texts)
-    progress.stage("features", steps=len(texts))
-    X, done, started = np.empty((len(ids), base.width), np.float32), 0, time.perf_counter()
+def _of_pool(known: StoredFeatures, pool: Keys, labelled: Keys) -> Floats:
+    """Return the known features (m, d) of unlabelled texts, in the order of their keys, which is a random one: at most MAX_POOL.
 
-    def encoded(batch: list[int]) -> tuple[list[int], Floats]:
+    A text that is labelled in another task is none of them.
+    """
+    rows = np.setdiff1d(known.rows(pool), known.rows(labelled))
+    return known.x[rows[rows >= 0][:MAX_POOL]].astype(np.float32)
+
+
+def _stored_or_computed(
+    run: Run,
+    store: FeatureStore,
+    known: StoredFeatures,
+    encoder: BaseEncoder,
+    keys: Keys,
+    ids: Sequence[list[int]],
+) -> Floats:
+    rows = known.rows(keys)
+    missing = np.flatnonzero(rows < 0)
+    X = np.empty((len(keys), encoder.manifest.width), np.float32)
+    X[rows >= 0] = known.x[rows[rows >= 0]]
+    wanted = [ids[row] for row in missing]
+    computed = compute_features(
+        encoder.encoder, wanted, run.progress, run.stop, padded=encoder.manifest.padded
+    )
+    if len(missing):
+        store.append(keys[missing], computed)
+    with np.errstate(over="ignore"):
+        rounded = computed.astype(np.float16).astype(np.float32)  # as a later run will read them
+    X[missing] = np.where(np.isfinite(rounded), rounded, computed)
+    return X
+
+
+def compute_features(
+    encoder: TextEncoder, ids: Sequence[list[int]], progress: Progress, stop: Stop, *, padded: bool = True
+) -> Floats:
+    """Compute the features (texts, d) of these token ids. Raises EngineError, and Preempted between two batches."""
+    progress.stage("features", steps=len(ids))
+    X, done, started = np.empty((len(ids), encoder.width), np.float32), 0, time.perf_counter()
+
+    def computed(batch: list[int]) -> tuple[list[int], Floats]:
         stop.check()
-        return batch, _encode(base, [ids[row] for row in batch], device)
+        return batch, encoder.engine.forward([ids[row] for row in batch])
 
-    with base.errors.translate("read the texts"), one_thread_per_batch(device) as pool:
-        for batch, found in pool.map(encoded, plan_batches([len(row) for row in ids], padded=base.padded)):
+    with workers(encoder.engine.kind) as pool:
+        lengths, budget = [len(row) for row in ids], batch_budget(encoder.engine.kind)
+        for batch, found in pool.map(computed, plan_batches(lengths, budget, padded=padded)):
             X[batch] = found
             done += len(batch)
             progress.step(done, texts_per_second=done / (time.perf_counter() - started))
-    seconds = time.perf_counter() - started
-    return Features(ids, X, seconds / max(1, sum(map(len, ids))))
+    return X
 
 
 def device_of() -> torch.device:
@@ -91,7 +149,7 @@ def device_of() -> torch.device:
 
 @contextmanager
 def one_thread_per_batch(device: torch.device) -> Iterator[Executor]:
-    """Yield threads that compute a batch each on one core each: two cores that share a batch wait for each other."""
+    """Yield threads that compute a batch each by torch on one core each: two cores that share a batch wait for each other."""
     import torch
 
     threads = torch.get_num_threads()
@@ -104,15 +162,12 @@ def one_thread_per_batch(device: torch.device) -> Iterator[Executor]:
             torch.set_num_threads(threads)
 
 
-def _encode(base: BaseModel, rows: Sequence[list[int]], device: torch.device) -> Floats:
-    import torch
-
-    from services.engine.torch import encoder_of, forward, pad_batch
-    from services.trainer.data.base_check import mean_pooled
-
-    tokens, mask = pad_batch(rows, base.pad_id)
-    mask = mask.to(device)
-    with torch.inference_mode():
-        hidden = forward(encoder_of(base.encoder), tokens.to(device), mask).last_hidden_state
-        found: Floats = mean_pooled(hidden, mask).float().cpu().numpy()
-    return found
+@contextmanager
+def workers(engine: str) -> Iterator[Executor]:
+    """Yield threads that compute a batch each by an engine of this kind."""
+    if engine in INT8_FOLDERS:
+        with ThreadPoolExecutor(available_cores(), "stream") as pool:
+            yield pool
+        return
+    with one_thread_per_batch(device_of()) as pool:
+        yield pool

@@ -1,8 +1,8 @@
 """The gate: promote or hold a new version. Pure.
 
 A veto rather than a contest: a version by the same method is promoted unless it is significantly worse, over all texts or on
-one label, and so is one that a person requested; another method has to be better on 100 texts or more. Differences are
-tested by the sign test. Reasons are written for an annotation lead.
+one label, and so is one that a person requested; another method has to be better on 100 texts or more, and a version that replaces one
+from label names only on 40 or more, or beyond doubt. Differences are tested by the sign test. Reasons are written for an annotation lead.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from services.core.domain import GateDecision, OutOfSample
+from services.core.labels.mentions import mention, mention_all
 from services.core.labels.uncounted import plural
 from services.trainer.methods.plan import MIN_PAIRS
 
@@ -20,6 +21,11 @@ SIGNIFICANCE: Final = 0.10
 """Significance level of the sign test over all texts."""
 LABEL_SIGNIFICANCE: Final = 0.05
 """The same for one label, divided by the number of labels (Bonferroni)."""
+MIN_NAMES_PAIRS: Final = 40
+"""Compared texts below which a version from label names only is replaced if the difference is beyond doubt. Labels are chosen where that
+version is uncertain, so it is wrong on them more often than on others; with fewer a worse version would be promoted (decision 46)."""
+BEYOND_DOUBT: Final = 0.01
+"""Significance level of that."""
 MIN_LABEL_PAIRS: Final = 10
 """Compared texts of a label below which it is not tested by itself."""
 
@@ -45,9 +51,11 @@ class Pairs:
     """Candidate wrong, current right."""
     total: int
     per_label: dict[str, tuple[int, int, int]]
-    """True label to (fixed, broken, total), labels without a pair included."""
+    """True label to (fixed, broken, total), labels without a pair included; of several labels a text, see `set_gate`."""
     fixed_texts: tuple[Change, ...] = field(default=(), compare=False)
     broken_texts: tuple[Change, ...] = field(default=(), compare=False)
+    improved: frozenset[str] = frozenset()
+    """Labels that are not worse whatever these counts say."""
 
 
 def sign_test(b: int, c: int) -> float:
@@ -115,7 +123,7 @@ def decide_first(
     promote = is_better or (requested and sign_test(fixed, broken) >= SIGNIFICANCE)
     total = len(evaluated)
     figures = (
-        f"accuracy {_accuracy(len(right), total)}; always answering {most_frequent!r} gets "
+        f"accuracy {_accuracy(len(right), total)}; always answering {mention(most_frequent)} gets "
         f"{_accuracy(counts[most_frequent], total)}."
     )
     if is_better:
@@ -132,7 +140,7 @@ def decide_first(
 
 
 def replace_other_control(first: GateDecision, compared_with: str) -> GateDecision:
-    """Return the decision if what is served answers another control: that of a first version, which replaces it."""
+    """Return the decision if what is served answers another control, or this one before it was changed: that of a first version."""
     reasons = (*first.reasons, f"{compared_with} was made for another control.")
     return replace(first, reasons=reasons, compared_with=compared_with)
 
@@ -144,30 +152,33 @@ def decide(
     labels_removed: tuple[str, ...],
     compared_with: str,
     requested: bool = False,
+    replaces_names: bool = False,
 ) -> GateDecision:
     """Decide if `compared_with` is served; `labels_removed` are those of its labels that the label config no longer has.
 
-    `requested`: a person requested this version, so that it is not held for being made by another method.
+    `requested`: a person requested this version, so that it is not held for being made by another method. `replaces_names`:
+    `compared_with` was made from label names only.
     """
     b, c = pairs.fixed, pairs.broken
     only_veto = same_method or requested
+    names_pairs = 0 if sign_test(c, b) < BEYOND_DOUBT else MIN_NAMES_PAIRS
+    min_pairs = names_pairs if replaces_names else MIN_PAIRS
     worse_labels = _worse_labels(pairs)
     if labels_removed:
         kind, reasons = "labels-changed", [_removed(labels_removed, compared_with)]
     elif only_veto and c > b and sign_test(b, c) < SIGNIFICANCE:
         kind, reasons = "worse", [_broke(pairs, compared_with)]
-    elif not only_veto and pairs.total < MIN_PAIRS:
+    elif not only_veto and pairs.total < min_pairs:
         kind = "too-few"
-        reasons = [f"Held: another method must be better on {MIN_PAIRS} texts or more: {_figures(pairs)}"]
+        reasons = [f"Held: another method must be better on {min_pairs} texts or more: {_figures(pairs)}"]
     elif not only_veto and b <= c:
         kind = "not-better"
         reasons = [f"Held: the other method is not better than {compared_with}: {_figures(pairs)}"]
     elif worse_labels:
         kind, reasons = "label-worse", [_label_broke(pairs, label) for label in worse_labels]
     else:
-        of_other_method = not same_method
         kind = "better" if b > c else "not-worse"
-        reasons = [_promoted(pairs, compared_with, requested=requested and of_other_method)]
+        reasons = [_promoted(pairs, compared_with, requested=requested and not same_method)]
     promote = kind in ("labels-changed", "better", "not-worse")
     return GateDecision(promote, kind, tuple(reasons), compared_with, pairs.total, b, c)
 
@@ -178,7 +189,7 @@ def _worse_labels(pairs: Pairs) -> list[str]:
     found = [
         (sign_test(b, c), label)
         for label, (b, c, total) in pairs.per_label.items()
-        if total >= MIN_LABEL_PAIRS and c > b
+        if total >= MIN_LABEL_PAIRS and c > b and label not in pairs.improved
     ]
     return [label for p, label in sorted(found) if p < bound]
 
@@ -217,24 +228,23 @@ def _promoted(pairs: Pairs, compared_with: str, *, requested: bool) -> str:
 
 
 def _removed(labels: Sequence[str], compared_with: str) -> str:
-    names = ", ".join(repr(label) for label in labels)
     verb, pronoun = ("is", "it") if len(labels) == 1 else ("are", "them")
-    return f"Promoted: {names} {verb} no longer in the label config, and {compared_with} still answers {pronoun}."
+    return f"Promoted: {mention_all(labels)} {verb} no longer in the label config, and {compared_with} still answers {pronoun}."
 
 
 def _broke(pairs: Pairs, compared_with: str) -> str:
     worst = min(pairs.per_label, key=lambda label: (sign_test(*pairs.per_label[label][:2]), label))
     _, broken, total = pairs.per_label[worst]
+    of_label = f"; worst: {mention(worst)}, {broken} of {total} broke" if broken else ""
     return (
         f"Held: significantly worse than {compared_with} (sign test, p = {sign_test(pairs.fixed, pairs.broken):.2g}): "
-        f"{plural(pairs.broken)} broke and {_were(pairs.fixed)} fixed, of {pairs.total}; "
-        f"worst: {worst!r}, {broken} of {total} broke."
+        f"{plural(pairs.broken)} broke and {_were(pairs.fixed)} fixed, of {pairs.total}{of_label}."
     )
 
 
 def _label_broke(pairs: Pairs, label: str) -> str:
     fixed, broken, total = pairs.per_label[label]
     return (
-        f"Held: recall of {label!r} fell (sign test, p = {sign_test(fixed, broken):.2g}): {broken} of {plural(total)} broke and "
+        f"Held: significantly worse on {mention(label)} (sign test, p = {sign_test(fixed, broken):.2g}): {broken} of {plural(total)} broke and "
         f"{_were(fixed)} fixed; in all {_figures(pairs)}"
     )

@@ -1,4 +1,4 @@
-"""Metrics out of sample: accuracy with its 95 % interval, F1, confusion matrix; and calibration.
+"""Metrics out of sample: accuracy with its 95 % interval, F1, confusion matrix; and the temperature.
 
 numpy alone: importing scikit-learn for macro-F1 and a confusion matrix costs a run 1.3 s, and they are six lines; importing
 scipy.optimize for the temperature costs 0.45 s: the loss is convex in 1/T, so the sign of its slope finds the minimum by
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.core.domain import Estimate
+from services.core.intervals import wilson_interval
 
 MIN_ESTIMATE_TEXTS: Final = 20
 """Evaluated texts below which no accuracy is shown."""
@@ -21,20 +22,7 @@ MIN_LABEL_TEXTS: Final = 5
 """Evaluated texts of a label below which its own metrics are not shown."""
 MIN_CALIBRATION_TEXTS: Final = 20
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
-BINS: Final = 15
 _HALVINGS: Final = 30
-_CHUNK: Final = 1024
-
-
-def wilson_interval(right: int, evaluated: int, z: float = 1.96) -> tuple[float, float]:
-    """Return Wilson's score interval of right / judged, 95 % by default; (0, 1) if nothing was evaluated."""
-    if evaluated == 0:
-        return 0.0, 1.0
-    share, spread = right / evaluated, z * z / evaluated
-    centre = share + spread / 2
-    half = z * math.sqrt(share * (1 - share) / evaluated + spread / (4 * evaluated))
-    low, high = (centre - half) / (1 + spread), (centre + half) / (1 + spread)
-    return max(0.0, min(low, share)), min(1.0, max(high, share))  # rounding may leave the edge by 1e-17
 
 
 def confusion_matrix(
@@ -80,27 +68,6 @@ def estimate(
     )
 
 
-def near_duplicates(
-    features: NDArray[np.float32], folds: NDArray[np.int64], threshold: float = 0.95
-) -> NDArray[np.bool_]:
-    """Return whether each row of `features` (n, d), of length 1, has a cosine >= `threshold` with a row of another fold.
-
-    Compares each pair of folds once, in blocks of 1,024 rows: 40 % of n² products for 5 folds, 1,024 n floats at a time.
-    """
-    found = np.zeros(len(features), np.bool_)
-    numbers = np.unique(folds)
-    for fold in numbers[:-1]:
-        others = np.flatnonzero(folds > fold)
-        beyond = features[others].T
-        rows = np.flatnonzero(folds == fold)
-        for start in range(0, len(rows), _CHUNK):
-            block = rows[start : start + _CHUNK]
-            close = features[block] @ beyond >= threshold
-            found[block] |= close.any(axis=1)
-            found[others] |= close.any(axis=0)
-    return found
-
-
 def accuracy_in_words(found: Estimate) -> str:
     """Return the accuracy and its 95 % interval as `47 % (33–61)`, or that there are too few labels."""
     return share_in_words(found.right, found.judged)
@@ -137,27 +104,3 @@ def fit_temperature(logits: NDArray[np.floating[Any]], targets: NDArray[np.int64
         middle = (low + high) / 2
         low, high = (middle, high) if slope(math.exp(middle)) < 0 else (low, middle)
     return min(MAX_TEMPERATURE, max(MIN_TEMPERATURE, math.exp(-(low + high) / 2)))
-
-
-def reliability(
-    probabilities: NDArray[np.floating[Any]], targets: NDArray[np.int64], bins: int = BINS
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Count by the top probability, in `bins` equal steps: (bins,) texts, sum of top probabilities, correct answers."""
-    top = probabilities.max(axis=1).astype(np.float64)
-    index = np.clip(np.ceil(top * bins).astype(np.int64) - 1, 0, bins - 1)
-    right = (probabilities.argmax(axis=1) == targets).astype(np.float64)
-    return (
-        np.bincount(index, minlength=bins).astype(np.int64),
-        np.bincount(index, top, minlength=bins).astype(np.float64),
-        np.bincount(index, right, minlength=bins).astype(np.float64),
-    )
-
-
-def expected_calibration_error(
-    probabilities: NDArray[np.floating[Any]], targets: NDArray[np.int64], bins: int = BINS
-) -> float:
-    """Return the expected calibration error of probabilities (n, labels) over the bins; 0.0 for no texts."""
-    if len(targets) == 0:
-        return 0.0
-    _, confidence, right = reliability(probabilities, targets, bins)
-    return float(np.abs(confidence - right).sum() / len(targets))

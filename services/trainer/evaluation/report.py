@@ -1,11 +1,16 @@
 """report.json: a version's metrics beyond its accuracy. It holds no text of a task.
 
 All metrics are out of sample, by calibrated probabilities. Shares are in [0, 1], and null if they are not defined.
+
+Its size is bounded whatever the number of texts: lists are cut at the MAX_ constants here and beside the functions that make
+them, the matrix of more than MAX_MATRIX labels is left out, and rows that name labels are cut at MAX_NAMES characters. With
+500 labels and 100,000 texts it has at most 0.7 MB and twice the labels' own characters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -14,22 +19,22 @@ from numpy.typing import NDArray
 from services.core import documents
 from services.core.domain import Estimate
 from services.trainer.data.dataset import Dataset
+from services.trainer.evaluation.confusions import list_confusions
 from services.trainer.evaluation.gate import Change, Pairs
-from services.trainer.evaluation.metrics import (
-    BINS,
-    MIN_LABEL_TEXTS,
-    accuracy_in_words,
-    confusion_matrix,
-    expected_calibration_error,
-    f1,
-    reliability,
-    share_in_words,
-)
+from services.trainer.evaluation.metrics import accuracy_in_words, confusion_matrix, share_in_words
+from services.trainer.evaluation.reliability import reliability
+from services.trainer.evaluation.report_rows import error_rows, label_rows
+from services.trainer.evaluation.set_report import set_sections
 
 FORMAT: Final = 1
-MAX_ERRORS: Final = 50
 MAX_CHANGED: Final = 200
 """Fixed texts that are listed, and broken ones; the gate decision has the counts."""
+MAX_THIRD_OPINIONS: Final = 1000
+"""Tasks without a majority that are listed."""
+MAX_MATRIX: Final = 500
+"""Labels up to which the whole confusion matrix is written; the most frequent confusions are listed in any case."""
+MAX_NAMES: Final = 100_000
+"""Characters of labels in one list of tasks: reached only by labels of hundreds of characters."""
 _DIGITS: Final = 4
 
 
@@ -39,26 +44,58 @@ def build_report(
     probabilities: NDArray[np.floating[Any]],
     estimate: Estimate,
     temperature: float,
+    thresholds: NDArray[np.floating[Any]] | None = None,
 ) -> dict[str, object]:
-    """Build the JSON document; `probabilities` (evaluated, labels) are the answers for the examples in `rows` (evaluated,)."""
-    targets = dataset.targets[rows]
-    predicted = probabilities.argmax(axis=1)
-    matrix = confusion_matrix(predicted, targets, len(dataset.labels))
+    """Build the JSON document; `probabilities` (evaluated, labels) are the answers for the examples in `rows` (evaluated,).
+
+    `thresholds` (labels,) where a text may have several labels.
+    """
+    if thresholds is None:
+        sections = _sections(dataset, rows, probabilities)
+    else:
+        sections = set_sections(dataset, rows, probabilities, thresholds)
     return {
         "format": FORMAT,
         "texts": len(dataset.examples),
+        "judged": len(rows),
         "estimate": _estimate(estimate),
         "temperature": temperature,
-        "expected_calibration_error": round(expected_calibration_error(probabilities, targets), _DIGITS),
         "labels": list(dataset.labels),
-        "confusion": matrix.tolist(),
-        "per_label": _per_label(dataset, matrix),
-        "reliability": _reliability(probabilities, targets),
-        "wrong": _wrong(dataset, rows, probabilities),
+        **sections,
+        "wrong": list(_within_names(sections["wrong"])),
         "dropped": dataset.dropped,
         "not_counted": [documents.to_plain(row) for row in dataset.not_counted],
-        "third_opinion": list(dataset.third_opinion),
+        "not_counted_tasks": {reason: list(tasks) for reason, tasks in dataset.left_out.items()},
+        "third_opinion": list(dataset.third_opinion[:MAX_THIRD_OPINIONS]),
+        "third_opinions": len(dataset.third_opinion),
+        "disagreement": documents.to_plain(dataset.disagreement),
     }
+
+
+def _sections(
+    dataset: Dataset, rows: NDArray[np.int64], probabilities: NDArray[np.floating[Any]]
+) -> dict[str, Any]:
+    targets, predicted = dataset.targets[rows], probabilities.argmax(axis=1)
+    matrix = confusion_matrix(predicted, targets, len(dataset.labels))
+    examples = np.bincount(dataset.targets, minlength=len(dataset.labels))
+    counts = matrix.sum(axis=1), matrix.sum(axis=0), matrix.diagonal()
+    top, calibration = probabilities.max(axis=1, initial=0.0), reliability(probabilities, targets)
+    return {
+        "expected_calibration_error": round(calibration.error, _DIGITS),
+        "confusion": matrix.tolist() if len(matrix) <= MAX_MATRIX else [],
+        "confusions": [documents.to_plain(row) for row in list_confusions(dataset, rows, probabilities)],
+        "per_label": label_rows(dataset.labels, examples, *counts),
+        "reliability": calibration.rows(),
+        "wrong": error_rows(
+            dataset, rows, predicted != targets, top, lambda row: dataset.labels[predicted[row]]
+        ),
+    }
+
+
+def report_bytes(report: Mapping[str, object]) -> bytes:
+    """Serialise the document as compact UTF-8; half of a surrogate pair, as a label config may have, is kept."""
+    text = json.dumps(report, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass")
 
 
 def changed_texts(
@@ -78,7 +115,18 @@ def _tasks(dataset: Dataset, changes: Sequence[Change]) -> list[dict[str, object
         for change in changes
         if (example := examples.get(change.key))
     ]
-    return sorted(rows, key=lambda row: str(row["task_id"]).zfill(20))[:MAX_CHANGED]
+    by_task = sorted(rows, key=lambda row: str(row["task_id"]).zfill(20))
+    return list(_within_names(by_task[:MAX_CHANGED]))
+
+
+def _within_names(rows: Sequence[dict[str, object]]) -> Iterator[dict[str, object]]:
+    """Yield rows until their labels have MAX_NAMES characters."""
+    characters = 0
+    for row in rows:
+        characters += sum(len(value) for value in row.values() if isinstance(value, str))
+        if characters > MAX_NAMES:
+            return
+        yield row
 
 
 def _estimate(estimate: Estimate) -> dict[str, object]:
@@ -86,61 +134,3 @@ def _estimate(estimate: Estimate) -> dict[str, object]:
     judged = estimate.judged_without_near_duplicates
     without = share_in_words(estimate.right_without_near_duplicates, judged)
     return {**found, "in_words": accuracy_in_words(estimate), "without_near_duplicates_in_words": without}
-
-
-def _per_label(dataset: Dataset, matrix: NDArray[np.int64]) -> list[dict[str, object]]:
-    examples = np.bincount(dataset.targets, minlength=len(dataset.labels))
-    scores = f1(matrix)
-    table = []
-    for number, label in enumerate(dataset.labels):
-        judged, answered, right = matrix[number].sum(), matrix[:, number].sum(), matrix[number, number]
-        table.append(
-            {
-                "label": label,
-                "examples": int(examples[number]),
-                "judged": int(judged),
-                "precision": _share(right, answered),
-                "recall": _share(right, judged),
-                "f1": round(float(scores[number]), _DIGITS) if judged else None,
-                "note": "too few to judge" if judged < MIN_LABEL_TEXTS else "",
-            }
-        )
-    return table
-
-
-def _reliability(
-    probabilities: NDArray[np.floating[Any]], targets: NDArray[np.int64]
-) -> list[dict[str, object]]:
-    rows = zip(*reliability(probabilities, targets), strict=True)
-    return [
-        {
-            "from": round(number / BINS, _DIGITS),
-            "to": round((number + 1) / BINS, _DIGITS),
-            "texts": int(texts),
-            "probability": _share(confidence, texts),
-            "right": _share(right, texts),
-        }
-        for number, (texts, confidence, right) in enumerate(rows)
-    ]
-
-
-def _wrong(
-    dataset: Dataset, rows: NDArray[np.int64], probabilities: NDArray[np.floating[Any]]
-) -> list[dict[str, object]]:
-    """List errors by task, the most confident first: there the label itself may be wrong."""
-    predicted, top = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    wrong = np.flatnonzero(predicted != dataset.targets[rows])
-    most_confident = wrong[np.argsort(-top[wrong], kind="stable")][:MAX_ERRORS]
-    return [
-        {
-            "task_id": dataset.examples[rows[index]].task_id,
-            "true": dataset.examples[rows[index]].label,
-            "predicted": dataset.labels[predicted[index]],
-            "probability": round(float(top[index]), _DIGITS),
-        }
-        for index in most_confident
-    ]
-
-
-def _share(part: float, whole: float) -> float | None:
-    return round(float(part / whole), _DIGITS) if whole else None

@@ -32,6 +32,11 @@ class TrainingContext:
     plan: Plan
     checkpoints: Checkpoints
 
+    @property
+    def pool_features(self) -> Floats:
+        """(m, d) The features of unlabelled texts, as far as they are known."""
+        return self.features.pool
+
 
 @dataclass(frozen=True, slots=True)
 class OutOfSampleLogits:
@@ -42,7 +47,7 @@ class OutOfSampleLogits:
     logits: Floats
     """(evaluated, labels)."""
     learnable: Flags
-    """(evaluated,) False if the text's label had no example among those that its model was trained on."""
+    """(evaluated,) False if its model could not know the text's label: it had neither an example of it nor a name that it trusts."""
     folds: Rows
     """(texts,) the fold of each text; near-duplicates are looked for across folds."""
     source: str
@@ -51,7 +56,7 @@ class OutOfSampleLogits:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A linear layer on mean-pooled, normalised features."""
+    """A linear layer on an encoder's features."""
 
     weight: Floats
     """(labels, d)"""
@@ -64,8 +69,8 @@ class TrainedModel:
     """A model that is ready to be evaluated and exported."""
 
     method: Method
-    model: nn.Module
-    """An encoder if there is a `head`, else a whole classifier."""
+    model: nn.Module | None
+    """A trained encoder if there is a `head`, else a whole classifier; None if the base model's encoder was left as it is."""
     head: Head | None
     logits: Floats
     """(texts, labels) of this model for all texts: the exported model must give the same."""
@@ -75,6 +80,15 @@ class TrainedModel:
     parameters: Parameters
     """As they took effect."""
     resumed_from: str | None = None
+    unseen: Floats | None = None
+    """(m, labels) logits of this model for at most 2,000 unlabelled texts that it was not trained on; None if there are none."""
+    thresholds: Floats | None = None
+    """(labels,) where a text may have several labels: the probability from which on each is chosen. All logits are less these, so
+    that what is chosen has one >= 0. None: a text has one label."""
+    precision: str = ""
+    """How a fine-tune multiplied matrices, and what was measured; "" of a probe."""
+    layers: int = 0
+    """How many of its last layers a fine-tune trained; 0: all of them, and of a probe none."""
 
 
 TrainingMethod = Callable[[TrainingContext], TrainedModel]

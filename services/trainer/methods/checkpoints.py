@@ -159,10 +159,12 @@ class FoldCheckpoint:
         """Write everything that resuming after `step` needs. A store that fails is logged: training goes on without a checkpoint."""
         from safetensors.torch import save_file
 
+        from services.trainer.methods.training_state import flatten
+
         try:
             with tempfile.TemporaryDirectory(prefix="fitloop-checkpoint-") as folder:
                 path = Path(folder) / "state.safetensors"
-                save_file(_flatten(model, optimiser), path)
+                save_file(flatten(model, optimiser), path)
                 self.checkpoints.upload(self.fold, step, path)
             log.info("checkpoint_written", fold=self.fold, step=step)
         except (StoreError, OSError) as error:
@@ -173,10 +175,16 @@ class FoldCheckpoint:
         """Restore model, optimiser and random state; return the step to resume at, 0 without a checkpoint."""
         from safetensors.torch import load_file
 
+        from services.trainer.methods.training_state import fits, unflatten
+
         state = self.checkpoints.state
         if state.current != self.fold or state.key is None:
             return 0
-        _unflatten(load_file(self.checkpoints.store.local(state.key)), model, optimiser)
+        tensors = load_file(self.checkpoints.store.local(state.key))
+        if not fits(tensors, model):
+            log.info("checkpoint_outdated", reason="it is of a release that trained the whole vocabulary")
+            return 0
+        unflatten(tensors, model, optimiser)
         return state.step
 
 
@@ -208,30 +216,3 @@ def agree_on_plan(
     agreed = _Agreed(made, instead, checkpoints.state, checkpoints.resumed_from)
     run.group.broadcast(documents.dump(agreed), run.stop)
     return plan
-
-
-def _flatten(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    import torch
-
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    for number, values in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in values.items()}
-    tensors["random.cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["random.cuda"] = torch.cuda.get_rng_state()
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _unflatten(tensors: dict[str, torch.Tensor], model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    import torch
-
-    model.load_state_dict({name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")})
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimiser."):
-            _, number, field_name = name.split(".", 2)
-            state.setdefault(int(number), {})[field_name] = tensor
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    torch.set_rng_state(tensors["random.cpu"])
-    if torch.cuda.is_available() and "random.cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["random.cuda"])

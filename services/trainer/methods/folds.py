@@ -13,8 +13,9 @@ import numpy as np
 
 from services.core.domain import Method
 from services.trainer.data.features import Flags, Floats, Rows, device_of
-from services.trainer.data.split import FOLDS, fold_of, is_in_holdout
+from services.trainer.data.split import FINETUNE_FOLDS, fold_of, is_in_holdout
 from services.trainer.methods import OutOfSampleLogits, TrainedModel, TrainingContext
+from services.trainer.methods.hidden_states import Texts
 from services.trainer.methods.loop import logits_of, train
 from services.trainer.methods.plan import CROSS_FIT, Recipe, effective_parameters, recipe_for
 
@@ -34,7 +35,7 @@ class Fold:
 
 
 Build = Callable[[Fold], tuple["nn.Module", "nn.Module"]]
-"""Returns the untrained model of a fold, (ids, mask) to logits, and its head."""
+"""Returns the untrained model of a fold, a batch of texts to logits, and its head."""
 
 
 def folds_of(context: TrainingContext) -> tuple[list[Fold], Rows]:
@@ -42,9 +43,9 @@ def folds_of(context: TrainingContext) -> tuple[list[Fold], Rows]:
     keys, n = context.inputs.dataset.split_keys, len(context.inputs.dataset.examples)
     everything = Fold("everything", np.ones(n, np.bool_), np.zeros(n, np.bool_))
     if context.plan.source == CROSS_FIT:
-        numbers = np.array([fold_of(key) for key in keys], np.int64)
-        flags = [numbers == fold for fold in range(FOLDS)]
-        names = [f"fold-{fold + 1}" for fold in range(FOLDS)]
+        numbers = np.array([fold_of(key, FINETUNE_FOLDS) for key in keys], np.int64)
+        flags = [numbers == fold for fold in range(FINETUNE_FOLDS)]
+        names = [f"fold-{fold + 1}" for fold in range(FINETUNE_FOLDS)]
     else:
         flags = [np.array([is_in_holdout(key, n) for key in keys], np.bool_)]
         names, numbers = ["holdout"], flags[0].astype(np.int64)
@@ -56,10 +57,14 @@ def folds_of(context: TrainingContext) -> tuple[list[Fold], Rows]:
     return ([*evaluated, everything] if context.plan.refit or not evaluated else evaluated), numbers
 
 
-def fit_folds(context: TrainingContext, method: Method, build: Build) -> TrainedModel:
+def fit_folds(context: TrainingContext, method: Method, texts: Texts, build: Build) -> TrainedModel:
     """Train every fold, or read its logits from the checkpoint; the model is what `build` returns. Raises Preempted."""
+    from services.trainer.methods.precision import choose_precision
+
     n, labels = len(context.inputs.dataset.examples), len(context.inputs.dataset.labels)
-    recipe = recipe_for(method, n, context.inputs.base.width, context.run.request.parameters)
+    base = context.inputs.load_base()
+    recipe = recipe_for(method, n, base.width, context.run.request.parameters, context.plan.layers)
+    precision = choose_precision(base.encoder)
     folds, numbers = folds_of(context)
     logits, learnable, evaluated = (
         np.zeros((n, labels), np.float32),
@@ -69,11 +74,12 @@ def fit_folds(context: TrainingContext, method: Method, build: Build) -> Trained
     for fold in folds[:-1]:
         found = context.checkpoints.finished(fold.name)
         if found is None:
-            found = _logits(context, _fit(context, recipe, fold, build), fold.evaluated)
+            model = _fit(context, texts, recipe, fold, build, precision.name)
+            found = _logits(context, texts, model, fold.evaluated)
             context.checkpoints.finish(fold.name, found)
         logits[fold.evaluated] = found
-    served = _fit(context, recipe, folds[-1], build)
-    all_logits = _logits(context, served, np.ones(n, np.bool_))
+    served = _fit(context, texts, recipe, folds[-1], build, precision.name)
+    all_logits = _logits(context, texts, served, np.ones(n, np.bool_))
     logits[folds[-1].evaluated] = all_logits[folds[-1].evaluated]
     for fold in folds:
         evaluated |= fold.evaluated
@@ -90,43 +96,40 @@ def fit_folds(context: TrainingContext, method: Method, build: Build) -> Trained
         trained=folds[-1].training,
         parameters=effective_parameters(context.run.request.parameters, recipe),
         resumed_from=context.checkpoints.resumed_from,
+        precision=str(precision),
+        layers=context.plan.layers,
     )
 
 
-def _fit(context: TrainingContext, recipe: Recipe, fold: Fold, build: Build) -> nn.Module:
+def _fit(
+    context: TrainingContext, texts: Texts, recipe: Recipe, fold: Fold, build: Build, products: str
+) -> nn.Module:
     import torch
 
     torch.manual_seed(recipe.seed)
     model, head = build(fold)
     model.to(device_of())
-    rows = np.flatnonzero(fold.training)
-    with context.inputs.base.errors.translate("be trained"):
+    rows, base = np.flatnonzero(fold.training), context.inputs.load_base()
+    with base.errors.translate("be trained"):
         train(
             model,
             head,
-            [context.features.ids[row] for row in rows],
+            texts.some(rows.tolist()),
             context.inputs.dataset.targets[rows],
-            context.inputs.base.pad_id,
-            replace(recipe, padded=context.inputs.base.padded),
+            replace(recipe, padded=base.padded),
             context.checkpoints.fold(fold.name),
             context.run.progress,
             context.run.stop,
             context.run.group,
+            products,
         )
     return model
 
 
-def _logits(context: TrainingContext, model: nn.Module, wanted: Flags) -> Floats:
+def _logits(context: TrainingContext, texts: Texts, model: nn.Module, wanted: Flags) -> Floats:
     """Compute logits of the wanted texts, each rank a share of them."""
     rows, labels, group = np.flatnonzero(wanted), len(context.inputs.dataset.labels), context.run.group
-    ids = [context.features.ids[row] for row in rows[group.rank :: group.size]]
+    mine, padded = texts.some(rows[group.rank :: group.size].tolist()), context.inputs.load_base().padded
     found = np.zeros((len(rows), labels), np.float32)
-    found[group.rank :: group.size] = logits_of(
-        model,
-        ids,
-        labels,
-        context.inputs.base.pad_id,
-        context.run.stop,
-        padded_rows=context.inputs.base.padded,
-    )
+    found[group.rank :: group.size] = logits_of(model, mine, labels, context.run.stop, padded_rows=padded)
     return group.reduce(found)

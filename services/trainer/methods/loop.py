@@ -3,7 +3,7 @@
 Annotators label mostly short texts, and padding costs most on them: texts of like length share a batch of up to 1,024 tokens,
 which is five to six times faster than batches of eight that are padded to the longest of a thousand.
 The order of batches is a function of (seed, epoch), so that a run that resumes at step n continues with batch n.
-bf16 only on CUDA: CPUs without instructions for it are four times slower with it.
+What multiplies matrices fastest is chosen by `services.trainer.methods.precision`; a GPU that has bf16 computes all in it.
 Several processes take the same batches, each a share of the rows; the sum of their gradients is that of the whole batch.
 """
 
@@ -20,11 +20,14 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from services.core.errors import BadConfig, Preempted
-from services.engine.compute import plan_batches
-from services.engine.torch import pad_batch
+from services.engine.compute import GPU_BUDGET, TOKEN_BUDGET, plan_batches
+from services.engine.torch import has_bf16
 from services.trainer.data.features import Floats, Rows
 from services.trainer.methods.checkpoints import FoldCheckpoint
+from services.trainer.methods.hidden_states import Texts
 from services.trainer.methods.plan import Recipe
+from services.trainer.methods.precision import TORCH, computed_by
+from services.trainer.methods.vocabulary import only_used_rows
 from services.trainer.process.distributed import SINGLE, Group, PeerLost
 from services.trainer.process.lifecycle import Stop
 from services.trainer.process.progress import Progress
@@ -87,35 +90,52 @@ def optimiser_for(model: nn.Module, head: nn.Module, recipe: Recipe) -> torch.op
 def train(
     model: nn.Module,
     head: nn.Module,
-    ids: Sequence[Sequence[int]],
+    texts: Texts,
     targets: Rows,
-    pad_id: int,
     recipe: Recipe,
     checkpoint: FoldCheckpoint,
     progress: Progress,
     stop: Stop,
     group: Group = SINGLE,
+    products: str = TORCH,
 ) -> None:
-    """Train `model`, which maps (ids, mask) to logits, in place; resume from the fold's checkpoint if there is one.
+    """Train `model`, which maps a batch of `texts` to logits, in place; resume from the fold's checkpoint if there is one.
 
-    Raises Preempted after a checkpoint was written, DeadlinePassed without one, BadConfig if training diverges.
+    `products` is the name of a Precision. Raises Preempted after a checkpoint was written, DeadlinePassed without one,
+    BadConfig if training diverges.
     """
+    with only_used_rows(model, texts.ids, texts.pad_id), computed_by(products, model):
+        _train(model, head, texts, targets, recipe, checkpoint, progress, stop, group)
+    model.eval()
+
+
+def _train(
+    model: nn.Module,
+    head: nn.Module,
+    texts: Texts,
+    targets: Rows,
+    recipe: Recipe,
+    checkpoint: FoldCheckpoint,
+    progress: Progress,
+    stop: Stop,
+    group: Group,
+) -> None:
     optimiser = optimiser_for(model, head, recipe)
-    batches = schedule([len(row) for row in ids], recipe)
+    batches = schedule(texts.lengths, recipe)
     torch.manual_seed(recipe.seed)
     first = checkpoint.restore(model, optimiser)
     if not group.leads:
         torch.manual_seed(hash((recipe.seed, group.rank, first)))  # other dropout than rank 0
     group.broadcast_weights(model)
     progress.stage(f"fine-tuning {checkpoint.fold}", steps=len(batches), done=first)
-    model.train()
-    texts, done, started = 0, first, time.perf_counter()
+    model.train(recipe.dropout)
+    seen, done, started = 0, first, time.perf_counter()
     try:
         for rows in batches[first:]:
             for parameters in optimiser.param_groups:
                 parameters["lr"] = parameters["highest_lr"] * rate_at(done, len(batches), recipe.warm_up)
             optimiser.zero_grad(set_to_none=True)
-            loss = _gradients_of(model, ids, targets, pad_id, rows, group)
+            loss = _gradients_of(model, texts, targets, rows, group)
             nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
             optimiser.step()
             done += 1
@@ -124,8 +144,8 @@ def train(
                     f"Training diverged at step {done} of {len(batches)}: set a LEARNING_RATE below "
                     f"{recipe.learning_rate:g}, or none."
                 )
-            texts += len(rows)
-            progress.step(done, value, texts / (time.perf_counter() - started))
+            seen += len(rows)
+            progress.step(done, value, seen / (time.perf_counter() - started))
             end = group.stop_reason(stop)
             if group.leads and (isinstance(end, Preempted) or checkpoint.due()):
                 checkpoint.save(model, optimiser, done)
@@ -135,14 +155,12 @@ def train(
         if group.leads:  # the weights are those after a whole step
             checkpoint.save(model, optimiser, done)
         raise
-    model.eval()
 
 
 def _gradients_of(
     model: nn.Module,
-    ids: Sequence[Sequence[int]],
+    texts: Texts,
     targets: Rows,
-    pad_id: int,
     rows: Sequence[int],
     group: Group,
 ) -> torch.Tensor:
@@ -151,36 +169,36 @@ def _gradients_of(
     mine = rows[group.rank :: group.size]
     share = len(mine) / len(rows)
     taken = mine or rows[:1]  # a text of weight 0: gradients for the same weights as the other ranks'
-    tokens, mask = pad_batch([ids[row] for row in taken], pad_id)
+    batch = texts.batch(taken, device)
     truth = torch.from_numpy(targets[taken]).to(device)
     with precision(device):
-        loss = share * cross_entropy(model(tokens.to(device), mask.to(device)), truth)
+        loss = share * cross_entropy(model(*batch), truth)
     loss.backward()
     return group.reduce_gradients(model, loss)
 
 
 def logits_of(
     model: nn.Module,
-    ids: Sequence[Sequence[int]],
+    texts: Texts,
     labels: int,
-    pad_id: int,
     stop: Stop,
     *,
     padded_rows: bool = True,
 ) -> Floats:
     """Return logits (texts, labels) of a trained model. Raises Preempted between two batches."""
     device = next(model.parameters()).device
-    logits = np.empty((len(ids), labels), np.float32)
+    logits = np.empty((len(texts), labels), np.float32)
     model.eval()
     with torch.inference_mode():
-        for rows in plan_batches([len(row) for row in ids], padded=padded_rows):
+        budget = GPU_BUDGET if device.type == "cuda" else TOKEN_BUDGET
+        for rows in plan_batches(texts.lengths, budget, padded=padded_rows):
             stop.check()
-            tokens, mask = pad_batch([ids[row] for row in rows], pad_id)
+            batch = texts.batch(rows, device)
             with precision(device):
-                logits[rows] = model(tokens.to(device), mask.to(device)).float().cpu().numpy()
+                logits[rows] = model(*batch).float().cpu().numpy()
     return logits
 
 
 def precision(device: torch.device) -> AbstractContextManager[object]:
-    """Use bf16 if the hardware computes it fast."""
-    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
+    """Compute in bf16 on a GPU that has it: Ampere or newer."""
+    return torch.autocast("cuda", torch.bfloat16) if has_bf16(device) else nullcontext()

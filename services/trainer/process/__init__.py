@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar, cast
 
@@ -36,6 +36,20 @@ class LabelSource(Protocol):
         """Yield tasks with annotations, ordered by id."""
         ...
 
+    def unlabelled_pages(
+        self, project_id: int, since: str = "", below: int = 0
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Yield the tasks without annotations that changed since then, with ids below that one, the newest first."""
+        ...
+
+    def unlabelled_texts(self, project_id: int, tasks: Sequence[int]) -> list[dict[str, Any]]:
+        """Return those of these tasks that have no annotation, in this order."""
+        ...
+
+    def all_unlabelled_ids(self, project_id: int) -> Iterator[list[int]]:
+        """Yield the ids of all tasks without annotations."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -49,6 +63,8 @@ class Run:
     stop: Stop
     checkpoint_seconds: float = 60.0
     group: Group = SINGLE
+    pool_seconds: float = 1.0
+    """FITLOOP_POOL_SECONDS."""
 
     @property
     def name(self) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from services.core.domain import Published, RunState, RunStatus
+from services.core.domain import NamesResult, PoolState, Published, RunState, RunStatus
 from services.core.errors import StoreError
 from services.core.runs import Runs
 from services.core.telemetry import tracing
@@ -103,6 +103,15 @@ class Progress:
     def set_message(self, message: str) -> None:
         """Set the message for people."""
         self._update(message=message)
+
+    def set_pool(self, pool: PoolState) -> None:
+        """Set what the run has left of the pool."""
+        self._update(pool=pool)
+
+    def set_names(self, names: NamesResult) -> None:
+        """Set what became of the wish for a version from label names, at once: the leader waits for it."""
+        self._update(names=names)
+        self._write_now()
 
     def restore_published(self, versions: tuple[Published, ...]) -> None:
         """Set the versions that earlier attempts of this run have published."""

@@ -24,6 +24,7 @@ from services.core.settings.training import available_cores
 _STATM = Path("/proc/self/statm")
 _PREFIX = "fitloop-trainer-"
 _LOCK = "lock"
+_DRIVER = Path("/dev/nvidiactl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,11 @@ def limit_threads_to_cgroup() -> None:
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if available_cores() < there:
         os.environ.setdefault("OMP_NUM_THREADS", str(available_cores()))
+
+
+def has_gpu() -> bool:
+    """Return whether NVIDIA's driver is there, without importing torch."""
+    return _DRIVER.exists()
 
 
 def check_gpus(wanted: int) -> None:

@@ -1,44 +1,51 @@
-"""An evaluated model to a version in the registry: model files, int8, equality check, report, manifest last.
+"""An evaluated model to a version in the registry: its head or whole model, reports, manifest last.
 
 Everything is written to a temporary folder first, and read back, loaded and compared there; the store gets only what passed.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Final
 
 import structlog
-from tokenizers import Tokenizer
 
 from services.core import documents
 from services.core.domain import (
-    Artefact,
+    ExpectedAccuracy,
     GateDecision,
     Lineage,
     Manifest,
     Truncation,
 )
+from services.core.encoders import Encoders
 from services.core.errors import StoreError
 from services.core.labels.uncounted import truncation_message as truncation_in_words
-from services.engine.tokenise import encode, position_limit, truncation_length, untruncated_lengths
+from services.core.learning_curve import with_curve
+from services.core.registry import Registry
 from services.trainer.data import RunInputs
-from services.trainer.data.base_model import BaseModel
+from services.trainer.data.base_encoder import BaseEncoder, load_encoder
+from services.trainer.data.features import Features
 from services.trainer.evaluation import Candidate
 from services.trainer.evaluation.gate import Pairs
-from services.trainer.evaluation.report import build_report, changed_texts
+from services.trainer.evaluation.label_checks import LabelChecks, LabelChecksFile, list_unconfirmed
+from services.trainer.evaluation.near_duplicates import list_near_duplicates
+from services.trainer.evaluation.report import build_report, changed_texts, report_bytes
 from services.trainer.methods import TrainedModel
 from services.trainer.process import Run
-from services.trainer.publishing.export import export_model
+from services.trainer.publishing.made import MadeVersion
+from services.trainer.publishing.truncation import (
+    TextLengths,
+    lengths_of,
+    list_cut_texts,
+    summarise_truncation,
+)
+from services.trainer.publishing.version import write_version
 
-_ANY: Final = sys.maxsize
 log = structlog.get_logger()
 
 
@@ -49,56 +56,58 @@ def publish(
     candidate: Candidate,
     decision: GateDecision,
     pairs: Pairs | None,
+    features: Features,
+    current: Manifest | None = None,
 ) -> Manifest:
-    """Export the model to a temporary folder and publish it with its reports. Raises EngineError, StoreError, Preempted.
+    """Write the version to a temporary folder and publish it with its reports. Raises EngineError, StoreError, Preempted.
 
-    `pairs` is the comparison with the version that the gate decision names.
+    `pairs` is the comparison with the version that the gate decision names; `current` is the one whose learning curve goes on.
     """
     with tempfile.TemporaryDirectory(prefix="fitloop-version-", ignore_cleanup_errors=True) as path:
         folder = Path(path)
         run.progress.stage("exporting")
         with run.stop.interruptible():
-            artefact = export_model(folder, inputs, candidate.trained, candidate.temperature)
+            made = write_version(folder, run.registry, inputs, candidate, features)
+        if inputs.pool and made.encoder:
+            run.progress.stage("predicting")
+            encoder = partial(_serving_encoder, run.registry, inputs.encoder, made.encoder)
+            inputs.pool.predict(folder, encoder, is_base=made.encoder == inputs.encoder.digest)
         run.progress.stage("publishing")
-        manifest = _manifest(run, version, inputs, candidate, artefact, decision)
-        report = _report(inputs, candidate, manifest, pairs)
+        lengths = lengths_of(inputs.encoder, inputs.dataset.texts)
+        truncation = summarise_truncation(lengths, inputs.encoder.most)
+        manifest = _manifest(run, version, inputs, candidate, made, decision, truncation)
+        manifest = with_curve(manifest, current)
+        file = LabelChecksFile(run.registry.store, inputs.project.key)
+        known = file.read()
+        suspects, checks = list_unconfirmed(known or LabelChecks(), inputs.dataset, candidate)
+        report = _report(inputs, candidate, manifest, pairs, lengths)
+        report["suspects"] = documents.to_plain(suspects)
         try:
             (folder / "oos.json").write_bytes(documents.dump(candidate.answers))
-            (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+            (folder / "report.json").write_bytes(report_bytes(report))
         except OSError as error:
             raise StoreError(
                 f"The new version cannot be written to {folder}: {error.strerror or error}."
             ) from error
         manifest = run.registry.publish(folder, manifest)
+    if known is not None:
+        file.write(checks)
     reason = " ".join(decision.reasons)
     log.info(
-        "version_published", version=version, promote=decision.promote, reason=reason, engine=artefact.engine
+        "version_published",
+        version=version,
+        promote=decision.promote,
+        reason=reason,
+        encoder=made.encoder[:12],
     )
     return manifest
 
 
-def truncation_of(base: BaseModel, texts: Sequence[str]) -> Truncation:
-    """Count the texts that the base model truncates, and what reading more of them would cost."""
-    limit = position_limit(base.config.to_dict(), _ANY)
-    return measure_truncation(base.tokenizer, texts, 0 if limit == _ANY else limit)
-
-
-def measure_truncation(tokenizer: Tokenizer, texts: Sequence[str], most: int) -> Truncation:
-    """Count the texts that a prepared tokenizer truncates; `most`: tokens that the model can read, 0 for any number."""
-    length = truncation_length(tokenizer)
-    read = [len(ids) for ids in encode(tokenizer, texts)]
-    full = [row for row, tokens in enumerate(read) if tokens >= length]
-    whole = dict(zip(full, untruncated_lengths(tokenizer, [texts[row] for row in full]), strict=True))
-    cut = [tokens for tokens in whole.values() if tokens > length]
-    readable = [min(whole.get(row, tokens), most or _ANY) for row, tokens in enumerate(read)]
-    return Truncation(
-        texts=len(texts),
-        cut=len(cut),
-        longest=max(cut, default=max(read, default=0)),
-        max_length=length,
-        most=most,
-        cost=round(sum(readable) / max(1, sum(read)), 2),
-    )
+def _serving_encoder(registry: Registry, base: BaseEncoder, digest: str) -> BaseEncoder:
+    """Return the base model's encoder if it is the one that serves, else load the trained one as it will be served."""
+    if digest == base.digest:
+        return base
+    return load_encoder(registry, Encoders(registry.store).manifest(digest))
 
 
 def _manifest(
@@ -106,23 +115,32 @@ def _manifest(
     version: str,
     inputs: RunInputs,
     candidate: Candidate,
-    artefact: Artefact,
+    made: MadeVersion,
     decision: GateDecision,
+    truncation: Truncation,
 ) -> Manifest:
-    truncation = truncation_of(inputs.base, inputs.dataset.texts)
     return Manifest(
         version=version,
         project_key=inputs.project.key,
         method=candidate.trained.method,
         labels=inputs.dataset.labels,
-        artefact=artefact,
+        artefact=made.artefact,
+        encoder=made.encoder,
         estimate=candidate.estimate,
+        expected=_expected(candidate),
         gate=_with_truncation(decision, truncation),
         lineage=_lineage(run, inputs, candidate.trained, decision.compared_with),
         created_at=time.time(),
         from_name=inputs.space.from_name,
         truncation=truncation,
+        multi_label=inputs.dataset.multiple,
     )
+
+
+def _expected(candidate: Candidate) -> ExpectedAccuracy | None:
+    """Return the accuracy to expect; None for a fine-tuned model that had no unlabelled text to answer: the cross-validated one is shown."""
+    trained = candidate.trained
+    return None if trained.unseen is None and trained.model is not None else candidate.expected
 
 
 def _with_truncation(decision: GateDecision, found: Truncation) -> GateDecision:
@@ -140,32 +158,42 @@ def _lineage(run: Run, inputs: RunInputs, trained: TrainedModel, parent: str | N
         annotations_hash=state.digest,
         label_config_hash=state.label_config_hash,
         base_model=trained.parameters.base_model,
-        base_digest=inputs.base.digest,
-        code_version=_code_version(),
+        base_digest=inputs.encoder.digest,
+        code_version=code_version(),
         parameters=trained.parameters,
         parent=parent,
         texts=int(trained.trained.sum()),
         trained_on_everything=bool(trained.trained.all()),
         resumed_from=trained.resumed_from,
+        precision=trained.precision,
+        layers=trained.layers,
     )
 
 
 def _report(
-    inputs: RunInputs, candidate: Candidate, manifest: Manifest, pairs: Pairs | None
+    inputs: RunInputs, candidate: Candidate, manifest: Manifest, pairs: Pairs | None, lengths: TextLengths
 ) -> dict[str, object]:
     rows = candidate.trained.out_of_sample.rows
     report = build_report(
-        inputs.dataset, rows, candidate.probabilities, candidate.estimate, candidate.temperature
+        inputs.dataset,
+        rows,
+        candidate.probabilities,
+        candidate.estimate,
+        candidate.temperature,
+        candidate.trained.thresholds,
     )
     return {
         **report,
         "truncation": documents.to_plain(manifest.truncation) if manifest.truncation else None,
         "truncation_in_words": truncation_in_words(manifest.truncation),
+        "cut": documents.to_plain(list_cut_texts(inputs.dataset, candidate, lengths)),
+        "near_duplicates": documents.to_plain(list_near_duplicates(inputs.dataset, candidate.neighbours)),
         "changed": changed_texts(inputs.dataset, manifest.gate.compared_with, pairs),
     }
 
 
-def _code_version() -> str:
+def code_version() -> str:
+    """Return the release of this code."""
     try:
         return metadata.version("fitloop")
     except metadata.PackageNotFoundError:

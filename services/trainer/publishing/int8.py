@@ -1,4 +1,4 @@
-"""The int8 engine of an exported model: converted, compared with fp32, kept or removed.
+"""The int8 engine of an encoder: converted, and compared with fp32.
 
 It is accepted if, on texts without labels, no answer changes that fp32 gives by a margin above 0.1, and probabilities differ
 by 0.02 at most on average. Else fp32 is served, and the manifest says why.
@@ -13,18 +13,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from services.core.errors import EngineError
 from services.core.redaction import safe_reason
-from services.engine.compute import compute, softmax
+from services.core.settings.training import available_cores
+from services.engine.compute import Engine, softmax
 from services.engine.ct2 import Ct2Engine
-from services.engine.head import Layer, PooledHead
-from services.engine.tokenise import check_vocabulary, encode, open_tokenizer, pad_id_of, read_config
-from services.engine.torch import TorchEngine
+from services.engine.head import Layer
+from services.engine.ort import OrtEngine
+from services.engine.pooling import Pooler
+from services.trainer.publishing import quantised_graph
 
-CT2, TORCH = "ct2-int8", "torch-fp32"
+CT2, ORT, TORCH = "ct2-int8", "ort-int8", "torch-fp32"
 QUANTIZATION = "int8"
 MAX_TEXTS = 500
 MAX_TOKENS = 24_000
@@ -38,44 +39,10 @@ _LOADERS = {
     "roberta": "RobertaLoader",
     "xlm-roberta": "XLMRobertaLoader",
     "camembert": "CamembertLoader",
+    "electra": "BertLoader",
 }
-
-
-def attach_int8(
-    folder: Path,
-    layout: str,
-    max_length: int,
-    temperature: float,
-    texts: Sequence[str],
-    *,
-    logits: NDArray[np.float32] | None = None,
-) -> tuple[str, str]:
-    """Build `folder`/ct2 if the architecture allows it and it is equal to fp32; return (engine, reason).
-
-    `logits` (len(texts), labels) are fp32's of `texts`, not divided by `temperature`, if they are known already.
-    Raises EngineError if the exported fp32 model itself cannot be loaded.
-    """
-    config = read_config(folder)
-    kind = str(config.get("model_type"))
-    if kind not in _LOADERS:
-        return TORCH, f"{kind} has no int8 engine yet: served in fp32."
-    tokenizer = open_tokenizer(folder, max_length)
-    encoded = _sample(encode(tokenizer, texts[:MAX_TEXTS]))
-    labels = len(config["id2label"])
-    reference = TorchEngine(folder, layout, labels, pad_id_of(config, tokenizer))
-    if logits is None:
-        logits = compute(reference, encoded, labels)
-    try:
-        check_vocabulary(config, tokenizer)
-        convert(reference, kind, folder / "ct2")
-        engine = Ct2Engine(folder / "ct2", labels, 1, torch.get_num_threads())
-        refusal, measured = compare(logits[: len(encoded)], compute(engine, encoded, labels), temperature)
-    except EngineError as error:
-        refusal, measured = str(error), ""
-    if refusal:
-        shutil.rmtree(folder / "ct2", ignore_errors=True)
-        return TORCH, f"int8 was refused: {refusal}"
-    return CT2, measured
+KINDS = tuple(_LOADERS)
+"""Architectures with an int8 engine, whose classifiers are dense layers on the first token's vector."""
 
 
 def compare(fp32: NDArray[np.float32], int8: NDArray[np.float32], temperature: float) -> tuple[str, str]:
@@ -101,15 +68,25 @@ def compare(fp32: NDArray[np.float32], int8: NDArray[np.float32], temperature: f
     return "", f"int8 was compared with fp32: {figures}"
 
 
-def convert(reference: TorchEngine, kind: str, folder: Path) -> None:
-    """Write CTranslate2's int8 encoder and the head of a loaded model of `kind` (config.model_type) to `folder`.
+def engine_for(kind: str) -> str:
+    """Return the int8 engine of an architecture. Raises EngineError if there is none."""
+    if kind in _LOADERS:
+        return CT2
+    if kind in quantised_graph.KINDS:
+        return ORT
+    raise EngineError(f"{kind} has no int8 engine yet.")
 
-    Raises EngineError for whatever the converter does not know.
+
+def convert(encoder: Any, kind: str, folder: Path) -> None:
+    """Write the int8 weights of a loaded AutoModel of `kind` (config.model_type) to `folder`, for its engine.
+
+    CTranslate2 quantises in place: the model computes nonsense from then on. Raises EngineError for whatever a converter does not know.
     """
+    if engine_for(kind) == ORT:
+        quantised_graph.convert_to_graph(encoder, folder)
+        return
     from ctranslate2.converters import transformers as converters
 
-    model = reference.model
-    encoder = model if reference.head else model.base_model
     # The converter reads what transformers 5 dropped from its configs; other kinds than this one were dropped as well.
     encoder.config.position_embedding_type = "absolute"
     shutil.rmtree(folder, ignore_errors=True)
@@ -127,18 +104,31 @@ def convert(reference: TorchEngine, kind: str, folder: Path) -> None:
         raise EngineError(f"CTranslate2 cannot convert it ({safe_reason(error)}).") from error
     finally:
         del encoder.config.position_embedding_type
-    (reference.head or head_of(kind, model)).write(folder)
 
 
-def head_of(kind: str, model: Any) -> PooledHead:
-    """Return the head of an AutoModelForSequenceClassification, all of which read the first token."""
+def open_int8(folder: Path, kind: str, pooler: Pooler, width: int, pad_id: int) -> Engine:
+    """Load what `convert` wrote, to compute one batch at a time with all threads. Raises EngineError."""
+    if engine_for(kind) == ORT:
+        return OrtEngine(folder, pooler, width, pad_id, available_cores())
+    return Ct2Engine(folder, pooler, width, 1, available_cores())
+
+
+def sample_of(encoded: Sequence[list[int]]) -> list[list[int]]:
+    """Return as many of the first texts as MAX_TOKENS allows, at least one if there is one."""
+    tokens = np.cumsum([len(ids) for ids in encoded])
+    return list(encoded[: max(1, int((tokens <= MAX_TOKENS).sum()))])
+
+
+def head_of(kind: str, model: Any) -> tuple[Layer, ...]:
+    """Return the head of an AutoModelForSequenceClassification of these kinds, all of which read the first token."""
     if kind == "bert":
         layers = [_layer(model.bert.pooler.dense, "tanh"), _layer(model.classifier)]
     elif kind == "distilbert":
         layers = [_layer(model.pre_classifier, "relu"), _layer(model.classifier)]
     else:
-        layers = [_layer(model.classifier.dense, "tanh"), _layer(model.classifier.out_proj)]
-    return PooledHead("cls", normalize=False, layers=tuple(layers))
+        activation = "gelu" if kind == "electra" else "tanh"
+        layers = [_layer(model.classifier.dense, activation), _layer(model.classifier.out_proj)]
+    return tuple(layers)
 
 
 def _layer(linear: Any, activation: str = "none") -> Layer:
@@ -146,8 +136,18 @@ def _layer(linear: Any, activation: str = "none") -> Layer:
 
 
 def _as_expected(kind: str, encoder: Any) -> Any:
-    # For XLM-R alone the converter wants the model around the encoder.
-    return SimpleNamespace(config=encoder.config, roberta=encoder) if kind == "xlm-roberta" else encoder
+    """Return what the converter of `kind` takes. Raises EngineError for a layer that it does not know."""
+    if kind == "xlm-roberta":  # alone wants the model around the encoder
+        return SimpleNamespace(config=encoder.config, roberta=encoder)
+    if kind == "electra":  # BERT without a pooler, and in small sizes with a projection of its embeddings
+        if hasattr(encoder, "embeddings_project"):
+            raise EngineError("its embeddings are projected.")
+        dense = encoder.encoder.layer[0].attention.output.dense  # dropped by `_drop_pooler`
+        pooler = SimpleNamespace(dense=dense)
+        return SimpleNamespace(
+            config=encoder.config, embeddings=encoder.embeddings, encoder=encoder.encoder, pooler=pooler
+        )
+    return encoder
 
 
 def _drop_pooler(spec: Any) -> None:
@@ -155,9 +155,3 @@ def _drop_pooler(spec: Any) -> None:
     for name in ("pooler_dense", "pooler_activation"):
         if hasattr(spec, name):
             delattr(spec, name)
-
-
-def _sample(encoded: Sequence[list[int]]) -> list[list[int]]:
-    """Return as many of the first texts as MAX_TOKENS allows, at least one if there is one."""
-    tokens = np.cumsum([len(ids) for ids in encoded])
-    return list(encoded[: max(1, int((tokens <= MAX_TOKENS).sum()))])

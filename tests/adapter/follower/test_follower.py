@@ -11,7 +11,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.adapter.follower import POLL_SECONDS, Follower
-from services.adapter.state.board import BOARD_KEY, Board, BoardDocument, BoardPublisher, ProjectView
+from services.adapter.state.board import Board, ProjectView
+from services.adapter.state.board_file import BOARD_KEY, BoardDocument, BoardPublisher
 from services.adapter.state.events import EventBuffer
 from services.core import documents
 from services.core.domain import Project, Served, Serving
@@ -95,18 +96,18 @@ def test_table_is_read_at_a_fixed_period_however_often_it_is_woken() -> None:
     at = At()
     at.follower.start(at.now)
     at.run(3.0)
-    assert at.store.table_reads == [100.0, 100.5, 101.0, 101.5, 102.0, 102.5]
-    assert POLL_SECONDS == 0.5
+    assert at.store.table_reads == [100.0 + number * POLL_SECONDS for number in range(12)]
+    assert POLL_SECONDS == 0.25
 
 
 def test_slow_reads_do_not_stretch_the_period() -> None:
     at = At()
     at.follower.start(at.now)
-    at.store.read_seconds = 0.25
+    at.store.read_seconds = 0.125
     for _ in range(4):
         wait = at.follower.tick(at.now)
         at.now += wait
-    assert at.store.table_reads == [100.0, 100.5, 101.0, 101.5]
+    assert at.store.table_reads == [100.0, 100.25, 100.5, 100.75]
 
 
 def test_missed_reads_are_not_made_up_for() -> None:
@@ -134,7 +135,7 @@ def test_table_is_read_while_board_and_inbox_hang() -> None:
     at.executor.is_held = True
     at.serve("support-2", 2)
     at.run(9.875)
-    assert at.store.table_reads == [100.0 + number * 0.5 for number in range(20)]
+    assert at.store.table_reads == [100.0 + number * POLL_SECONDS for number in range(40)]
     assert at.shown == "support-2"
     assert at.executor.in_flight == 2
     at.executor.is_held = False
@@ -149,7 +150,7 @@ def test_table_is_read_while_threads_hang() -> None:
     at.store.hangs = threading.Event()
     at.follower.start(at.now)
     at.run(10.0)
-    assert at.store.table_reads == [100.0 + number * 0.5 for number in range(20)]
+    assert at.store.table_reads == [100.0 + number * POLL_SECONDS for number in range(40)]
     assert at.shown is None
     at.store.hangs.set()
 
@@ -179,7 +180,7 @@ def test_unwritten_notices_are_merged_and_sent_with_backoff() -> None:
     with capture_logs() as lines:
         at.run(30.0)
     assert [line["event"] for line in lines] == ["change_notices_not_forwarded"]
-    assert at.store.table_reads == [100.0 + number * 0.5 for number in range(60)]
+    assert at.store.table_reads == [100.0 + number * POLL_SECONDS for number in range(120)]
     at.store.write_error = None
     at.events.notify(6, "SETUP")
     at.run(10.125)

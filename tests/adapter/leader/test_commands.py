@@ -7,10 +7,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.adapter.leader.commands import clean_inbox, group_commands
+from services.adapter.leader.commands import group_commands
 from services.core.domain import Action, Command
-from services.core.inbox import Inbox
-from tests.support.store import MemoryStore
 
 COMMANDS = st.lists(
     st.builds(
@@ -49,12 +47,3 @@ def test_grouping_loses_nothing(commands: list[Command]) -> None:
             for one in newer
             if one.parameters == older.parameters
         )
-
-
-def test_superseded_commands_are_removed() -> None:
-    inbox = Inbox(MemoryStore())
-    commands = [Command(str(number), 5, Action.TRAIN) for number in range(3)]
-    for command in commands:
-        inbox.add_command(command)
-    clean_inbox(inbox, group_commands(inbox.commands())[1], ())
-    assert inbox.commands() == commands[2:]

@@ -24,12 +24,47 @@ def serving() -> ControllerWorld:
     return ControllerWorld.serving()
 
 
+def test_each_label_leads_to_a_version_without_a_pause() -> None:
+    world = ControllerWorld(build_settings(every_n_updates=1, debounce_seconds=2.0))
+    world.connect()
+    world.label_studio.label_many(5)
+    world.settle()
+    world.complete_run("1-1")
+    for number in (2, 4):
+        world.label_studio.label_many(1)
+        world.event()
+        world.tick(30.0)
+        assert world.launcher.launched[-1] == f"1-{number}", "the first event of a quiet project"
+        world.label_studio.label_many(1)
+        world.event()
+        world.tick(0.2)
+        world.train(f"1-{number}")
+        world.end(f"1-{number}")
+        world.controller.tick(world.now)
+        world.tick(0.5)
+        assert world.current == f"support-{number}"
+        assert world.launcher.launched[-1] == f"1-{number + 1}", "what came during the run follows it"
+        world.complete_run(f"1-{number + 1}")
+
+
+def test_run_that_changed_is_seen_in_the_next_tick() -> None:
+    world = ControllerWorld.connected()
+    changed = {1}
+    world.controller = world.build_controller(take_changed=lambda: {changed.pop()} if changed else set())
+    world.label_studio.label_many(6)
+    world.settle()
+    world.train("1-1")
+    world.tick(0.01)
+    assert world.current is None
+    changed.add(1)
+    world.tick(0.01)
+    assert world.current == "support-1"
+
+
 def test_labels_lead_to_a_run_and_a_served_version(world: ControllerWorld) -> None:
     world.label_studio.label_many(6)
     world.event()
     world.tick()
-    assert world.launcher.launched == []
-    world.tick(2.0)
     assert world.launcher.launched == ["1-1"]
     world.train("1-1")
     world.tick(0.5)
@@ -37,9 +72,7 @@ def test_labels_lead_to_a_run_and_a_served_version(world: ControllerWorld) -> No
     assert "training support-1: linear-probe, step 40 of 120, 12 s left" in world.view.sentence
     world.end("1-1")
     world.settle()
-    assert world.view.sentence.startswith(
-        "serving support-1: accuracy 51 % (95 % interval 42–59 %, 120 texts)"
-    )
+    assert world.view.sentence.startswith("serving support-1: accuracy 51 % (42–59), cross-validated")
     assert world.launcher.launched == ["1-1"]
 
 

@@ -17,9 +17,9 @@ from services.adapter.training.trigger import PERMANENT_FAILURES
 from services.core.domain import Action, LabelState, RunState
 from services.core.errors import LabelStudioUnreachable, StoreError
 from services.core.labels import signature
-from services.core.labels.annotations import untrainable_reason
 from services.core.labels.index import EMPTY
 from services.core.labels.segments import LabelStore
+from services.core.labels.trainable import untrainable_reason
 from tests.support.controller import ControllerWorld
 from tests.support.store import Killed
 

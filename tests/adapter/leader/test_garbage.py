@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from services.adapter.leader import garbage
 from services.adapter.leader.garbage import take_gc_commands
 from services.adapter.ports import RolloutStatus
 from services.adapter.state.gc_reports import GC_KEY, GcReport, GcReportFile
@@ -11,6 +12,7 @@ from services.core.domain import Action, Command
 from services.core.errors import StoreError, UnknownFormat
 from services.core.inbox import command_id
 from tests.support.controller import ControllerWorld
+from tests.support.encoders import publish_head, publish_stub_encoder
 from tests.support.store import Killed, MemoryStore
 
 
@@ -87,7 +89,10 @@ def test_a_version_promoted_after_the_survey_survives(world: ControllerWorld) ->
     assert report.deleted == 2
 
 
-def test_a_version_promoted_between_two_deletions_survives(world: ControllerWorld) -> None:
+def test_a_version_promoted_between_two_deletions_survives(
+    world: ControllerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(garbage, "_BATCH", 1)
     command = gc(world)
     world.tick(0.1)
     world.workers.held.add("gc")
@@ -142,7 +147,8 @@ def test_the_next_leader_carries_out_what_was_left(world: ControllerWorld) -> No
     assert versions(world) == ["old-3", "old-4", "support-1"]
 
 
-def test_a_store_error_ends_it_with_a_report(world: ControllerWorld) -> None:
+def test_a_store_error_ends_it_with_a_report(world: ControllerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(garbage, "_BATCH", 1)
     delete = world.leader_store.delete
 
     def fails(key: str) -> None:
@@ -157,6 +163,38 @@ def test_a_store_error_ends_it_with_a_report(world: ControllerWorld) -> None:
     kept = {one.name: bool(one.kept) for one in report.projects[0].leftovers}
     assert kept == {"version old-0": False, "version old-1": True, "version old-2": True}
     assert report.deleted == 1
+
+
+def test_unused_encoders_are_retired_then_deleted(
+    world: ControllerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "services.adapter.leader.encoders._PASS_SECONDS", 1e9
+    )  # the leader does it by itself too
+    publish_stub_encoder(world.registry, "ab" * 32, "minilm")
+    (dry,) = finish(world, gc(world, dry_run="true")).encoders
+    assert dry.kept == "no version needs it: it is deleted a day later, unless a run needs it"
+    (retired,) = finish(world, gc(world)).encoders
+    assert (retired.name, retired.kept) == ("encoder abababababab (minilm)", dry.kept)
+    world.now += 90_000
+    report = finish(world, gc(world))
+    assert [(one.why, one.kept) for one in report.encoders] == [("no version has needed it for a day", "")]
+    assert report.freed >= report.encoders[0].size > 0
+    assert list(world.store.keys("encoders/")) == []
+
+
+def test_an_encoder_that_a_version_names_is_not_reported(world: ControllerWorld) -> None:
+    publish_stub_encoder(world.registry, "ab" * 32)
+    publish_head(world.registry, "ab" * 32, "head-1", world.view.project.key, created_at=world.now)
+    assert finish(world, gc(world)).encoders == ()
+    assert finish(world, gc(world, 1)).encoders == ()
+
+
+def test_one_project_alone_deletes_no_encoder(world: ControllerWorld) -> None:
+    publish_stub_encoder(world.registry, "ab" * 32)
+    for _ in range(2):
+        assert finish(world, gc(world, 1)).encoders == ()
+        world.now += 90_000
 
 
 def test_gc_commands_are_taken_out_of_the_others() -> None:

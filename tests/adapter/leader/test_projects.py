@@ -154,6 +154,22 @@ def test_discovery_queue_is_bounded() -> None:
     assert set(world.board.views) == {5000}
 
 
+def test_thousands_of_commands_are_read_by_several_ticks_without_a_pause() -> None:
+    world = ControllerWorld()
+    world.connect()
+    for _ in range(200):
+        world.command(Action.TRAIN, seed="1")
+    newest = world.command(Action.PAUSE)
+    ticks = 1
+    while world.tick() == 0.0:
+        ticks += 1
+    assert ticks == 4
+    assert world.view.paused
+    world.tick()
+    assert len(world.inbox.commands()) == 1
+    assert not world.inbox.has_command(newest)
+
+
 def test_waiting_trains_with_equal_parameters_are_merged() -> None:
     world = ControllerWorld()
     world.connect()

@@ -53,6 +53,23 @@ def test_both_versions_of_an_active_run_are_decided(serving: ControllerWorld) ->
     assert (serving.view.served.current, serving.view.served.previous) == ("support-2b", "support-2")
 
 
+@pytest.mark.parametrize(("manifest", "fate"), [(None, PromotionResult.REFUSED), (b'{"format": 99}', None)])
+def test_project_rests_beside_a_version_without_outcome(
+    serving: ControllerWorld, manifest: bytes | None, fate: PromotionResult | None
+) -> None:
+    serving.label_studio.label_many(6)
+    serving.settle()
+    key = f"projects/{serving.view.project.key}/versions/{serving.train('1-2')}/manifest.json"
+    serving.store.delete(key)
+    if manifest:
+        serving.store.write(key, manifest)
+    serving.end("1-2")
+    serving.settle()
+    outcome = ProjectDocuments(serving.store, serving.view.project.key).outcome("support-2")
+    assert (outcome.fate if outcome else None) is fate
+    assert serving.tick() >= 5.0, "nothing is due before the next poll"
+
+
 def test_broken_version_is_refused_and_the_old_one_stays(serving: ControllerWorld) -> None:
     serving.rollout.broken["support-2"] = smoke_test_error("support-2")
     serving.label_studio.label_many(6)

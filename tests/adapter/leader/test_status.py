@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 
 import pytest
 
 from services.adapter.leader.status import LatestDecisionReader
-from services.adapter.serving.promotions import ManifestCache
+from services.adapter.serving.manifest_cache import ManifestCache
 from services.adapter.state.board import LatestDecision
 from services.adapter.state.project_state import RunRecord
 from services.adapter.training.runs import published_versions
@@ -57,7 +58,7 @@ def test_only_transient_errors_are_retried(
         raise error
 
     monkeypatch.setattr(Registry, "manifest", manifest)
-    newest = LatestDecisionReader(ManifestCache(ControllerWorld().registry, "1-1"))
+    newest = LatestDecisionReader(ManifestCache(ControllerWorld().registry, "1-1", count(0, 100).__next__))
     for _ in range(2):
         assert newest.read([record("1-1", "a-1")]) is None
     assert asked == ["a-1"] * reads

@@ -13,6 +13,8 @@ import pytest
 from services.core.domain import Action, RunState
 from services.core.serving_table import ServingTableFile
 from tests.support.controller import ControllerWorld
+from tests.support.encoders import publish_head, publish_stub_encoder
+from tests.support.labelstudio import LABELS
 from tests.support.release_0_1_0 import end_with_snapshot, upgraded_world
 
 
@@ -145,3 +147,24 @@ def test_leader_may_change_during_the_upgrade(world: ControllerWorld) -> None:
     assert outcomes(world) == before
     assert served(world, 1) == ("support-2", "support-3", None, True)
     assert world.launcher.launched == []
+
+
+def test_a_whole_model_gives_way_to_a_head_and_back() -> None:
+    """A project whose served version was made by 0.1.0: promotion of a head, rollback, and promotion once more."""
+    world = ControllerWorld.serving()
+    digest, key = "ab" * 32, world.view.project.key
+    publish_stub_encoder(world.registry, digest)
+    publish_head(world.registry, digest, "head-1", key, labels=LABELS, created_at=world.now)
+    assert world.registry.manifest(key, "support-1").encoder == ""
+    world.command(Action.PROMOTE, "head-1")
+    world.settle()
+    assert (world.current, world.view.served.previous) == ("head-1", "support-1")
+    world.command(Action.ROLLBACK)
+    world.settle()
+    assert (world.current, world.view.problem) == ("support-1", "")
+    world.restart()
+    world.settle()
+    world.command(Action.PROMOTE, "head-1")
+    world.settle()
+    assert (world.current, world.view.problem) == ("head-1", "")
+    assert world.registry.versions(key) == ["support-1", "head-1"]

@@ -13,24 +13,39 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from services.adapter import metrics
-from services.adapter.follower import POLL_SECONDS
+from services.adapter.follower import BOARD_SECONDS
 from services.adapter.metrics import leader_metrics
 from services.adapter.metrics.exposition import PROJECT_GAUGES, BoardCollector, ProcessCollector
 from services.adapter.metrics.leader_metrics import ProjectNames
 from services.adapter.ports import RolloutStatus
 from services.adapter.state.board import (
-    BOARD_KEY,
     Agreement,
     Board,
-    BoardDocument,
     CurrentVersion,
     Figures,
     LatestDecision,
     ProjectView,
 )
+from services.adapter.state.board_file import BOARD_KEY, BoardDocument
+from services.adapter.state.help import HelpMeasures
 from services.core import documents
-from services.core.domain import Action, Estimate, Project, RunState, RunStatus, Served, Uncounted
+from services.core.domain import (
+    Action,
+    Estimate,
+    EstimateErrors,
+    ExpectedAccuracy,
+    Forecast,
+    Outlook,
+    PoolState,
+    Project,
+    RunState,
+    RunStatus,
+    Selection,
+    Served,
+    Uncounted,
+)
 from services.core.errors import LabelStudioUnreachable, StoreError
+from services.core.intervals import Interval
 from tests.support.controller import ControllerWorld, build_settings
 from tests.support.replicas import SimulatedReplica
 
@@ -76,7 +91,13 @@ def board(*views: ProjectView, leads: bool = True) -> Board:
 
 
 CURRENT = CurrentVersion(
-    "v-3", "linear-probe", "ct2-int8", Estimate(40, 30, 0.6, 0.86, 0.7, "cross-fit"), 900.0
+    "v-3",
+    "linear-probe",
+    "ct2-int8",
+    Estimate(40, 30, 0.6, 0.86, 0.7, "cross-fit"),
+    900.0,
+    outlook=Outlook(300, 0.75, Forecast(600, 0.76, 0.82), 3, 4),
+    expected=ExpectedAccuracy(0.8, 0.05, 2000),
 )
 RUN = RunStatus(
     "5-4",
@@ -116,7 +137,20 @@ FULL = view(
         rollout="blocked",
         rollout_since=NOW - 30,
         agreement=Agreement(30, 40),
+        help=HelpMeasures(
+            0.05,
+            blind=50,
+            accuracy=Interval(0.7, 0.6, 0.8),
+            expected=0.72,
+            accepted_wrong=Interval(0.3, 0.1, 0.5),
+            seconds_blind=9.0,
+            seconds_shown=6.0,
+            saved_seconds=Interval(3.0, 2.0, 4.0),
+            shown_this_week=100,
+        ),
         judged=LatestDecision(False, "worse", NOW - 40),
+        pool=PoolState(90, 12, 100),
+        estimates=EstimateErrors(10, 0.03, 0.01, 0.02, 50, Selection.RANDOM),
     ),
     not_counted=(
         Uncounted("foreign_label", 20, ('"Shipping"',)),
@@ -157,11 +191,27 @@ def test_a_leader_tells_all_that_is_known_of_a_project() -> None:
         "version_score_low_ratio": 0.6,
         "version_score_high_ratio": 0.86,
         "version_judged_texts": 40,
+        "version_expected_ratio": 0.8,
+        "version_expected_margin_ratio": 0.05,
+        "estimate_error_ratio": 0.03,
+        "estimate_chance_ratio": 0.02,
+        "estimate_scored_versions": 10,
         "version_served_timestamp_seconds": NOW - 500,
         "version_created_timestamp_seconds": 900,
         "rollout_started_timestamp_seconds": NOW - 30,
         "agreement_ratio": 0.75,
         "agreement_annotations": 40,
+        "blind_annotations": 50,
+        "blind_accuracy_ratio": 0.7,
+        "blind_expected_ratio": 0.72,
+        "wrong_suggestions_accepted_ratio": 0.3,
+        "saved_seconds": 300,
+        "saved_low_seconds": 200,
+        "saved_high_seconds": 400,
+        "forecast_low_ratio": 0.76,
+        "forecast_high_ratio": 0.82,
+        "forecasts_scored": 4,
+        "forecasts_held": 3,
     }
     assert {name: of(series, name, project="5") for name in plain} == plain
     assert of(series, "project_info", project="5", title="Reviews 5") == 1
@@ -521,7 +571,7 @@ def test_removed_project_keeps_its_name_on_followers(world: ControllerWorld) -> 
     page = replace(documents.load(BoardDocument, world.store.read(BOARD_KEY), BOARD_KEY), views=())
     world.store.write(BOARD_KEY, documents.dump(page))
     assert follower.board.views
-    world.now += POLL_SECONDS
+    world.now += BOARD_SECONDS
     follower.tick()
     assert not follower.board.views
     assert "1" not in {sample.labels.get("project") for sample in scores()}

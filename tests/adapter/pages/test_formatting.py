@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from services.adapter.pages import formatting
-from services.core.domain import Estimate, Report, Uncounted
+from services.core.domain import Estimate, ExpectedAccuracy, Report, Uncounted
+from tests.support.manifests import build_manifest
 
 
-def test_accuracy_needs_twenty_texts() -> None:
-    assert formatting.accuracy(Estimate(34, 16, 0.327, 0.61, 0.4, "holdout")) == "47 % (33–61)"
-    assert formatting.accuracy(Estimate(19, 19, 0.8, 1.0, 1.0, "holdout")) == "too few labels to tell"
+def test_accuracy_is_the_expected_one() -> None:
+    manifest = build_manifest("v-1")
+    assert formatting.accuracy(manifest) == "75 % (60–86), cross-validated"
+    known = replace(manifest, expected=ExpectedAccuracy(0.8, 0.05, 100))
+    assert formatting.accuracy(known) == "about 80 % (±5)"
 
 
 def test_near_duplicates_are_told_of_where_they_were_looked_for() -> None:

@@ -23,7 +23,7 @@ def test_colours_are_readable_in_light_and_dark(scheme: int) -> None:
 def test_every_rule_is_about_something_that_a_page_has() -> None:
     """Browsers ignore a typo in a selector."""
     folder = Path(__file__).parents[3] / "services/adapter/pages"
-    sheet = (folder / "style.css").read_text()
+    sheet = "".join(sheet.read_text() for sheet in folder.glob("*.css"))
     pages = "".join(page.read_text() for page in folder.glob("*.html"))
     rules = re.findall(r"([^{}]*)\{", sheet)
     assert not [rule for rule in rules if re.search(r"\bth\.tasks\b|thead .*tbody", rule)]

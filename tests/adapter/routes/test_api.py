@@ -8,11 +8,24 @@ from typing import Any
 
 import pytest
 
-from services.adapter.routes.api import PROJECT_ACTIONS, accuracy_text
-from services.core.domain import Action, Estimate, RunState, RunStatus, Served, Uncounted
+from services.adapter.routes.api import PROJECT_ACTIONS
+from services.adapter.state.board import Figures
+from services.adapter.state.encoder_status import EncoderStatus, EncoderStatusWriter
+from services.adapter.state.estimates_file import EstimateScores, EstimatesFile
+from services.core.domain import (
+    Action,
+    EstimateErrors,
+    EstimateScore,
+    RunState,
+    RunStatus,
+    Selection,
+    Served,
+    Uncounted,
+)
 from services.core.errors import Overloaded, StoreError
 from services.core.settings import AuthSettings
 from tests.support.app import AppWorld
+from tests.support.encoders import publish_head, publish_stub_encoder
 from tests.support.manifests import build_manifest
 
 
@@ -64,7 +77,8 @@ async def test_a_project_lists_its_versions_newest_first(published: AppWorld) ->
         False,
     )
     assert newest["method"] == "linear-probe"
-    assert newest["right"] == "30 of 40 (75 %, 95 % interval 60–86 %), an estimate, usually low"
+    assert newest["right"] == "75 % (60–86), cross-validated"
+    assert (newest["expected"], newest["scored"], newest["scored_in_words"]) == (None, None, "")
     assert newest["estimate"]["judged"] == 40
     assert newest["gate"]["promote"] is True
     assert newest["reasons"] == ["First version."]
@@ -187,9 +201,16 @@ async def test_a_body_that_is_no_object_is_400(world: AppWorld, body: bytes) -> 
     assert (await world.client.post("/api/projects/5/train", content=body)).status_code == 400
 
 
-def test_few_evaluated_texts_have_no_accuracy() -> None:
-    assert accuracy_text(Estimate(19, 15, 0.5, 0.9, 0.7, "cross-fit")) == "15 of 19: too few labels to tell"
-    assert accuracy_text(Estimate(0, 0, 0.0, 1.0, 0.0, "cross-fit")) == "0 of 0: too few labels to tell"
+async def test_estimates_are_told_with_how_they_were_scored(published: AppWorld) -> None:
+    score = EstimateScore("v-1", 1.0, 0.84, 0.05, 120, 100, 0.8, 0.03, Selection.RANDOM)
+    errors = EstimateErrors(1, 0.04, 0.04, 0.02, 120, Selection.RANDOM)
+    (view,) = published.board.views.values()
+    EstimatesFile(published.registry.store, view.project.key).write(EstimateScores((score,)))
+    published.board.put(replace(view, figures=Figures(estimates=errors)))
+    found = (await published.client.get("/api/projects/5")).json()
+    assert found["estimates_in_words"].startswith("The last estimate was off by 4 points")
+    assert [one["scored_in_words"] != "" for one in found["versions"]] == [False, True]
+    assert found["versions"][1]["scored"]["annotations"] == 120
 
 
 async def test_whether_predictions_can_be_computed_is_told(world: AppWorld) -> None:
@@ -197,3 +218,40 @@ async def test_whether_predictions_can_be_computed_is_told(world: AppWorld) -> N
     assert (await world.client.get("/api/predictors")).json() == {"ready": True}
     world.inference.error = Overloaded("nobody is there")
     assert (await world.client.get("/api/predictors")).status_code == 503
+
+
+async def test_no_encoder_is_listed_before_the_leader_has(world: AppWorld) -> None:
+    assert (await world.client.get("/api/encoders")).json() == {"encoders": []}
+
+
+async def test_a_head_shows_its_encoders_engine(tmp_path: Path) -> None:
+    async with AppWorld(tmp_path) as world:
+        view = world.serve("head-1")
+        digest, key = "ab" * 32, view.project.key
+        publish_stub_encoder(world.registry, digest)
+        publish_head(world.registry, digest, "head-1", key)
+        reason = "int8 was compared with fp32: 0 answers differ."
+        known = EncoderStatus(digest, "minilm", "ct2-int8", reason, 900, 1.0, "", 1, (f"{key}/head-1",))
+        EncoderStatusWriter(world.registry.store).write((known,))
+        (row,) = (await world.client.get("/api/projects/5")).json()["versions"]
+        assert (row["encoder"], row["engine"], row["engine_reason"]) == (digest, "ct2-int8", reason)
+        (listed,) = (await world.client.get("/api/encoders")).json()["encoders"]
+        assert (listed["digest"], listed["size"], listed["versions"]) == (digest, 900, [f"{key}/head-1"])
+        page = (await world.client.get("/projects/5/versions/head-1", headers={"Accept": "text/html"})).text
+        assert "<code>abababababab</code>, 0.0 MB" in page
+        assert f"ct2-int8: {reason}" in page
+        index = (await world.client.get("/", headers={"Accept": "text/html"})).text
+        assert 'id="encoders"' in index
+        assert "minilm" in index
+
+
+async def test_a_missing_encoder_is_shown(tmp_path: Path) -> None:
+    async with AppWorld(tmp_path) as world:
+        world.serve("head-1")
+        known = EncoderStatus(
+            "ab" * 32, problem="encoder abab is not in the bucket", needed=1, versions=("5-1/head-1",)
+        )
+        EncoderStatusWriter(world.registry.store).write((known,))
+        index = (await world.client.get("/", headers={"Accept": "text/html"})).text
+        assert "encoder abab is not in the bucket" in index
+        assert "needed by 5-1/head-1" in index

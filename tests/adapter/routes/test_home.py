@@ -66,7 +66,7 @@ async def test_the_index_shows_status_problem_and_accuracy_escaped(world: AppWor
     assert "Label Studio does not answer." in page
     assert '<progress value="3" max="10"' in page
     assert "75 % (60–86)" in page
-    assert "an estimate, usually low" in page
+    assert "is expected to get right" in page
     assert ">pinned<" in page
 
 

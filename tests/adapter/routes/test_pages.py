@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from itertools import pairwise
@@ -15,9 +14,10 @@ from typing import Any
 import lxml.html
 import pytest
 
-from services.adapter.state.board import Agreement
+from services.adapter.state.board import Agreement, CurrentVersion
 from services.adapter.state.documents import ProjectDocuments, PromotionResult, VersionOutcome
-from services.core.domain import RunState, RunStatus, Uncounted
+from services.adapter.state.help import HelpMeasures
+from services.core.domain import Estimate, Forecast, Outlook, RunState, RunStatus, Uncounted
 from services.core.settings import AuthSettings, LabelStudioSettings, Settings
 from tests.support import sample_projects
 from tests.support.app import AppWorld
@@ -71,23 +71,19 @@ async def test_without_projects_a_password_needs_the_secret_path(world: AppWorld
         assert "FITLOOP_SECRET_PATH" not in text_of(projects)
 
 
-async def test_forty_projects_render_within_50_ms(world: AppWorld) -> None:
+async def test_forty_projects_are_listed(world: AppWorld) -> None:
     for number in range(1, 41):
         hang(world, number, f"Project {number}", 1)
-    page, taken = await page_of(world, "/"), []
-    for _ in range(5):
-        started = time.perf_counter()
-        await world.client.get("/")
-        taken.append(time.perf_counter() - started)
+    page = await page_of(world, "/")
     assert len(page.xpath("//li[contains(@class, 'card')]")) == 40
-    assert min(taken) < 0.05
 
 
 async def test_a_project_page_has_all_sections(world: AppWorld) -> None:
     hang(world, 1, "Shop", 4)
     page = await page_of(world, "/projects/1")
     assert len(page.xpath("//svg//circle")) == 4
-    assert "4 evaluated versions" in page.xpath("string(//desc)")
+    assert len(page.xpath("//svg//rect")) == 2
+    assert "4 versions" in page.xpath("string(//desc)")
     assert page.xpath("//svg/@role") == ["img"]
     rows = page.xpath("//table[contains(@class, 'versions')]/tbody/tr")
     assert [row.xpath("string(th/a)") for row in rows] == ["shop-4", "shop-3", "shop-2", "shop-1"]
@@ -97,7 +93,7 @@ async def test_a_project_page_has_all_sections(world: AppWorld) -> None:
     assert "compared with shop-2" in text_of(rows[0])
     assert page.xpath("string(//table[@class='matrix']/tbody/tr[1]/th)") == "1 Cancel order"
     assert "Refund" in text_of(page.xpath("//div[@id='labels-table']")[0])
-    assert "an estimate, usually low" in text_of(page)
+    assert "too low" in text_of(page)
     assert "http://localhost:8080/projects/1/data" in page.xpath("//a/@href")
 
 
@@ -138,6 +134,67 @@ async def test_a_version_page_links_fixed_and_broken_tasks(
         assert "third opinion" in text_of(page)
         assert "2 annotations skipped" in text_of(page)
         assert "linear-probe" in text_of(page)
+
+
+async def test_a_version_page_has_the_whole_report(world: AppWorld) -> None:
+    hang(world, 1, "Shop", 4)
+    page = await page_of(world, "/projects/1/versions/shop-4")
+    pairs = page.xpath("//table[@class='pairs']//tbody/tr")
+    first = pairs[0].xpath("td[3]/a/@href")
+    assert len(first) == 2
+    assert all(link.startswith("http://localhost:8080/projects/1/data?task=") for link in first)
+    assert len(page.xpath("//svg[contains(@class, 'reliability')]//circle")) >= 2
+    answers = page.xpath("//div[@id='reliability-table']//td[1]/text()")
+    assert sum(map(int, answers)) == 124
+    text = text_of(page)
+    for part in (
+        "4 of 124 texts were truncated",
+        "1 of 4 are answered correctly",
+        "nearly equal",
+        "Annotators agree on 31 of 40",
+    ):
+        assert part in text
+    assert page.xpath("//table[@class='tasks']//strong")
+    assert "1 task without a text: task 1007" in text
+
+
+async def test_a_report_of_release_0_1_0_is_shown(world: AppWorld) -> None:
+    kept = (
+        "labels",
+        "confusion",
+        "per_label",
+        "wrong",
+        "dropped",
+        "third_opinion",
+        "reliability",
+        "expected_calibration_error",
+    )
+    made = [
+        replace(
+            one,
+            report={name: one.report[name] for name in kept},
+            manifest=replace(one.manifest, truncation=None),
+        )
+        for one in sample_projects.build_versions("1-1", 2)
+    ]
+    sample_projects.publish_versions(world.registry.store, made)
+    world.board.put(sample_projects.build_view(1, "Shop", made))
+    page = await page_of(world, "/projects/1/versions/shop-2")
+    assert page.xpath("//table[@class='pairs']//td[3]/a")
+    assert page.xpath("//svg[contains(@class, 'reliability')]")
+    assert not page.xpath("//*[@id='texts-heading' or @id='annotators-heading']")
+
+
+async def test_a_page_of_150_long_labels_stays_short(world: AppWorld) -> None:
+    labels = tuple(f"{number} {'שלום ' * 200}" for number in range(150))
+    made = sample_projects.build_versions("1-1", 12, labels)
+    sample_projects.publish_versions(world.registry.store, made)
+    world.board.put(sample_projects.build_view(1, "Shop", made))
+    page = await page_of(world, "/projects/1/versions/shop-12")
+    assert len(page.xpath("//details[@id='all-labels']//tbody/tr")) == 150
+    shown = page.xpath("//tbody/tr[not(ancestor::details)]")
+    assert len(shown) < 150
+    assert all(one.get("title") for one in page.xpath("//tbody//bdi[string-length() > 80]"))
 
 
 async def test_links_go_where_browsers_reach_label_studio(tmp_path: Path) -> None:
@@ -209,6 +266,26 @@ async def test_advice_and_agreement_are_shown(world: AppWorld) -> None:
     assert "biased upwards" in page
 
 
+async def test_help_to_annotators_and_forecast_are_shown(world: AppWorld) -> None:
+    hang(world, 1, "Shop", 3)
+    view = world.board.views[1]
+    current = CurrentVersion(
+        "v-3", "linear-probe", "encoder", Estimate(40, 30, 0.6, 0.86, 0.7, "cross-fit"), 900.0
+    )
+    forecast = Outlook(300, 0.8, Forecast(600, 0.81, 0.86), 3, 4)
+    figures = replace(
+        view.figures,
+        current=replace(current, outlook=forecast),
+        help=HelpMeasures(0.05, blind=3, timed_blind=2),
+    )
+    world.board.put(replace(view, figures=figures))
+    page = text_of(await page_of(world, "/projects/1"))
+    assert "Twice as many labels (600): about +1 to +6 points. Of 4 earlier forecasts, 3 held." in page
+    assert "cannot be said yet: 2 of 20 annotations without a suggestion" in page
+    rows = (await world.client.get("/api/projects")).json()["projects"]
+    assert rows[0]["forecast_in_words"].startswith("Twice as many labels (600)")
+
+
 async def test_a_project_page_lists_25_versions_or_all(world: AppWorld) -> None:
     hang(world, 1, "Shop", 30)
     assert (
@@ -232,7 +309,7 @@ async def test_too_few_evaluated_texts_have_no_accuracy(world: AppWorld) -> None
     sample_projects.publish_versions(world.registry.store, [replace(made[0], manifest=few)])
     world.board.put(sample_projects.build_view(1, "Shop", made))
     page = text_of(await page_of(world, "/projects/1"))
-    assert "too few labels to tell" in page
+    assert "too few labels to say" in page
     assert "75 %" not in page
 
 

@@ -16,9 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.adapter.routes import bodies
-from services.adapter.suggestions import MAX_TEXT_BYTES, readable_text
+from services.adapter.suggestions import is_blind
 from services.core.domain import LabelSpace, Served
 from services.core.errors import CorruptVersion, EngineError, NotFound, Overloaded
+from services.core.labels.readable import MAX_TEXT_BYTES, readable_text
+from services.core.settings import ServingSettings, Settings
 from services.engine.compute import Scores
 from tests.support.app import AppWorld
 from tests.support.fakes import LABELS, SPACE
@@ -49,6 +51,13 @@ async def test_each_task_gets_its_prediction_in_order(world: AppWorld) -> None:
         "model_version": "v-7",
     }
     assert world.inference.asked == [("5-1795473352", "v-7", ("aaa", "aaaa", "aaaaa"))]
+
+
+async def test_a_version_from_label_names_shows_no_probability(world: AppWorld) -> None:
+    world.serve("v-7", unevaluated=("v-7",))
+    (row,) = await world.predict([task("aaa")])
+    assert set(row["result"][0]) == {"from_name", "to_name", "type", "value"}
+    assert row["score"] == pytest.approx(4 / 5)
 
 
 BAD: list[Any] = [
@@ -291,3 +300,15 @@ async def test_many_tasks_are_asked_for_in_pieces_and_answered_in_one(
     assert [bool(one) for one in found] == [number % 7 > 0 for number in range(3000)]
     assert len(world.inference.asked) > 50
     assert {version for _, version, _ in world.inference.asked} == {"v-7"}
+
+
+async def test_a_blind_text_gets_a_prediction_without_labels(tmp_path: Path) -> None:
+    """Label Studio stores it, so it asks no more, and its uncertainty sampling still has the score."""
+    settings = Settings(serving=ServingSettings(blind_share=0.3))
+    async with AppWorld(tmp_path, settings=settings) as world:
+        world.serve()
+        texts = [f"text {number}" for number in range(20)]
+        found = await world.predict([task(text) for text in texts])
+        assert [not one["result"] for one in found] == [is_blind(text, 0.3) for text in texts]
+        assert any(not one["result"] for one in found)
+        assert all(0 < one["score"] <= 1 and one["model_version"] == "v-1" for one in found)

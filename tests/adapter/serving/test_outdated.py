@@ -37,6 +37,17 @@ def test_versions_in_use_newer_and_foreign_ones_are_kept(version: object) -> Non
     assert not is_outdated(version, SERVED)
 
 
+def test_versions_from_label_names_come_before_all_others() -> None:
+    one, two = "support-label-names-only-1", "support-label-names-only-12"
+    assert is_outdated(one, SERVED)
+    assert is_outdated(two, SERVED)
+    assert not is_outdated(two, Served(current="support-2", previous=two))
+    assert is_outdated(one, Served(current=two))
+    assert not is_outdated("support-1", Served(current=two))
+    assert is_outdated("support-1", Served(current=two, previous="support-2"))  # after a rollback
+    assert not is_outdated("other-label-names-only-1", SERVED)
+
+
 def test_versions_named_by_an_earlier_title_are_outdated() -> None:
     served = Served(current="bank-5", previous="support-4")
     assert is_outdated("support-3", served)

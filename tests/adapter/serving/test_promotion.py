@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.adapter.serving.manifest_cache import Origin
 from services.adapter.serving.promotion import (
     Candidate,
     Decision,
@@ -112,6 +113,45 @@ def test_rollout_in_progress_goes_on_while_predictors_are_asked() -> None:
     asking = replace(NOW, served_state=ServedState.CHECKING, target="v2")
     assert isinstance(decide(build_candidate(compared_with=None), asking), Promote)
     assert result(decide(build_candidate(compared_with="v0"), asking)) is PromotionResult.STALE
+
+
+FROM_NAMES = replace(
+    build_candidate(compared_with=None), evaluation=Evaluation(None, 200.0, is_trained=False)
+)
+
+
+@pytest.mark.parametrize("state", ServedState)
+def test_version_from_label_names_replaces_no_trained_one(state: ServedState) -> None:
+    found = decide(FROM_NAMES, replace(NOW, served_state=state))
+    assert result(found) is PromotionResult.HELD
+
+
+def test_version_from_label_names_is_served_before_any_other() -> None:
+    assert isinstance(decide(FROM_NAMES, Situation(1, Served())), Promote)
+    assert isinstance(decide(FROM_NAMES, replace(NOW, served_origin=Origin.NAMES)), Promote)
+    newer = replace(NOW, served_origin=Origin.NAMES, served_created_at=300.0)
+    assert result(decide(FROM_NAMES, newer)) is PromotionResult.HELD
+    pinned = replace(NOW, served_origin=Origin.NAMES, served=replace(SERVED, pinned=True))
+    assert result(decide(FROM_NAMES, pinned)) is PromotionResult.HELD
+
+
+@pytest.mark.parametrize("state", ServedState)
+def test_one_without_manifest_is_replaced(state: ServedState) -> None:
+    lost = replace(NOW, served_state=state, served_origin=Origin.LOST)
+    assert isinstance(decide(FROM_NAMES, lost), Promote)
+    assert isinstance(decide(build_candidate(compared_with=None), lost), Promote)
+
+
+@pytest.mark.parametrize("state", ServedState)
+def test_it_waits_while_the_served_manifest_is_not_read(state: ServedState) -> None:
+    unknown = replace(NOW, served_state=state, served_origin=Origin.UNKNOWN)
+    assert isinstance(decide(FROM_NAMES, unknown), Wait)
+
+
+def test_trained_version_replaces_one_that_it_was_compared_with() -> None:
+    serving = replace(NOW, served_origin=Origin.NAMES)
+    assert isinstance(decide(build_candidate(), serving), Promote)
+    assert result(decide(build_candidate(compared_with=None), serving)) is PromotionResult.STALE
 
 
 @pytest.mark.parametrize("state", ServedState)

@@ -45,7 +45,7 @@ def test_version_is_a_target_until_all_have_loaded_it(serving: ControllerWorld) 
     assert "rolling out support-2: 1 of 2 predictors hold it" in serving.view.sentence
     assert serving.view.problem == ""
     assert outcome_of(serving, "support-2") is None
-    assert serving.tick() == 0.25
+    assert serving.tick() == pytest.approx(0.1)
     serving.rollout.slow.clear()
     serving.tick(0.5)
     assert (serving.current, serving.view.served.target) == ("support-2", None)
@@ -141,9 +141,9 @@ def test_flip_time_accounts_for_slow_predictors(serving: ControllerWorld) -> Non
     serving.rollout.flip_seconds = 2.0
     held = serving.rollout.advance
 
-    def slowly(project_key: str, version: str, now: float) -> RolloutStatus:
+    def slowly(project_key: str, version: str, now: float, encoder: str = "") -> RolloutStatus:
         serving.now += 4.0
-        return held(project_key, version, now)
+        return held(project_key, version, now, encoder)
 
     serving.rollout.advance = slowly  # type: ignore[method-assign]
     serving.train("1-2")
@@ -395,10 +395,23 @@ def test_version_of_a_newer_release_waits_and_blocks_no_other(serving: Controlle
     serving.complete_run("1-2")
     assert (serving.current, outcome_of(serving, newer)) == ("support-2", None)
     serving.store.data[key] = manifest  # as after an upgrade
-    serving.tick(1.0)
+    serving.tick(20.0)
     found = outcome_of(serving, newer)
     assert found
     assert found.fate in {PromotionResult.HELD, PromotionResult.STALE}
+
+
+def test_version_of_the_next_run_follows_the_target_it_was_compared_with(serving: ControllerWorld) -> None:
+    serving.rollout.slow["support-2"] = ON_ITS_WAY
+    serving.complete_run("1-2")
+    serving.label_studio.label_many(6)
+    serving.settle()
+    serving.complete_run("1-3", compared_with="support-2")
+    assert (serving.current, target_of(serving)) == ("support-1", "support-2")
+    serving.rollout.slow.clear()
+    serving.settle()
+    assert (serving.view.served.previous, serving.current) == ("support-2", "support-3")
+    assert serving.launcher.launched[-1] == "1-3", "nothing is evaluated again"
 
 
 def test_promotion_writes_the_table_twice(serving: ControllerWorld) -> None:

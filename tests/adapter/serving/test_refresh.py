@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from services.adapter.serving.delivery import DeliveryPorts
+from services.adapter.serving.delivery_ports import DeliveryPorts
 from services.adapter.serving.label_studio import (
     RefreshJob,
     RefreshProgress,
@@ -15,11 +16,15 @@ from services.adapter.serving.label_studio import (
     progress_message,
 )
 from services.adapter.serving.refresh import RECHECK_SECONDS, Refresher
+from services.adapter.serving.stored import StoredPredictions
 from services.adapter.state.documents import NotLeading
+from services.adapter.suggestions import is_blind
 from services.core.domain import LabelSpace, Served
 from services.core.errors import LabelStudioUnreachable, Overloaded
-from services.core.labels import parse_label_space
+from services.core.features import key_array
+from services.core.labels import parse_label_space, text_key
 from services.core.labelstudio import Backend
+from services.core.pool import PoolPredictions
 from services.core.settings import AuthSettings, ServingSettings
 from services.engine.compute import Scores
 from tests.support.fakes import FakeInference
@@ -31,21 +36,42 @@ SECRET = "s3cret-path-of-16"
 class RefreshWorld:
     """A refresher over a project with tasks."""
 
-    def __init__(self, tasks: int, max_tasks: int = 10_000) -> None:
+    def __init__(
+        self, tasks: int, max_tasks: int = 10_000, blind_share: float = 0.0, *, is_evaluated: bool = True
+    ) -> None:
         self.label_studio, self.inference = FakeLabelStudio(), FakeInference(LABELS, row=(0.7, 0.2, 0.1))
         self.label_studio.add_project()
         self.tasks = [self.label_studio.add_task() for _ in range(tasks)]
         self.current = "support-1"
         self.now = START
         self.previous: str | None = None
+        self.stored: dict[str, StoredPredictions | Exception] = {}
         ports = DeliveryPorts(
             self.label_studio,
             self.inference,
             AuthSettings(username="fitloop", password="secret"),
-            ServingSettings(refresh_max_tasks=max_tasks),
+            ServingSettings(refresh_max_tasks=max_tasks, blind_share=blind_share),
             lambda _: Served(current=self.current, previous=self.previous),
+            self._stored,
+            lambda _: is_evaluated,
         )
         self.refresher = Refresher(ports, lambda job: job.version == self.current, lambda: self.now)
+
+    def store(self, version: str = "support-1", tasks: Sequence[int] | None = None) -> None:
+        """Store a run's predictions for these tasks, the first of which is the most uncertain: 0.6 card, 0.4 loan and so on."""
+        ids = self.tasks if tasks is None else tasks
+        rows = self.label_studio.tasks[1]
+        keys = key_array(text_key(rows[task]["data"]["text"]) for task in ids)
+        p1 = np.linspace(0.6, 0.9, len(ids), dtype=np.float32)
+        probabilities = np.stack([p1, 1 - p1, 0 * p1], axis=1)
+        found = PoolPredictions.of(np.array(ids, np.int64), keys, probabilities)
+        self.stored[version] = StoredPredictions(version, LABELS, found)
+
+    def _stored(self, job: RefreshJob) -> StoredPredictions | None:
+        found = self.stored.get(job.version)
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def job(self, version: str = "support-1", round_: int = 0) -> RefreshJob:
         project, _ = self.label_studio.project(1)
@@ -77,6 +103,30 @@ def test_unlabelled_tasks_are_predicted_before_the_title() -> None:
     order = [what for what in world.label_studio.reads if what in {"push", "title"}]
     assert order == ["push", "push", "push", "title"]
     assert [len(texts) for _, _, texts in world.inference.asked] == [200, 200, 49]
+
+
+def test_predictors_answers_from_label_names_show_no_probability() -> None:
+    world = RefreshWorld(3, is_evaluated=False)
+    world.work(world.job())
+    rows = world.label_studio.predictions
+    assert [row["score"] for row in rows] == [pytest.approx(0.7 / 0.9)] * 3
+    assert all(
+        set(region) == {"from_name", "to_name", "type", "value"} for row in rows for region in row["result"]
+    )
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_blind_texts_get_a_prediction_without_labels(stored: bool) -> None:
+    world = RefreshWorld(30, blind_share=0.3)
+    if stored:
+        world.store()
+    world.work(world.job())
+    texts = {task: row["data"]["text"] for task, row in world.label_studio.tasks[1].items()}
+    blind = {row["task"] for row in world.label_studio.predictions if not row["result"]}
+    assert blind == {task for task, text in texts.items() if is_blind(text, 0.3)}
+    assert 0 < len(blind) < 30
+    assert sorted(world.pushed) == world.tasks
+    assert all(0 < row["score"] <= 1 for row in world.label_studio.predictions)
 
 
 def test_tasks_without_text_are_skipped() -> None:

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from services.core.domain import Action
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from services.core import documents
+from services.core.domain import Action, Manifest
+from services.core.features import key_array
+from services.core.immutable import entry_of
+from services.core.labels import text_key
 from services.core.labelstudio import Backend
+from services.core.pool import PREDICTIONS, PoolPredictions
 from tests.support.controller import ControllerWorld
 from tests.support.labelstudio import URL
 
@@ -64,3 +74,43 @@ def test_another_backend_url_gets_the_title() -> None:
     world.events.remember_setup(1, {}, "http://other:9090/")
     world.settle()
     assert [backend.title for backend in world.label_studio.backend_rows[1]] == ["support-1", "support-1"]
+
+
+def _store_predictions(world: ControllerWorld, version: str, folder: Path) -> None:
+    """Add to a published version what its run predicts for all unlabelled tasks: other."""
+    project, _ = world.label_studio.project(1)
+    rows = [row for row in world.label_studio.tasks[1].values() if not row["annotations"]]
+    keys = key_array(text_key(row["data"]["text"]) for row in rows)
+    tasks = np.array([row["id"] for row in rows], np.int64)
+    PoolPredictions.of(tasks, keys, np.tile(np.array([0.1, 0.2, 0.7], np.float32), (len(rows), 1))).write(
+        folder
+    )
+    prefix = f"projects/{project.key}/versions/{version}/"
+    manifest = documents.load(Manifest, world.store.read(f"{prefix}manifest.json"), "manifest.json")
+    manifest.files[PREDICTIONS] = entry_of(folder / PREDICTIONS)
+    world.store.upload(folder / PREDICTIONS, prefix + PREDICTIONS)
+    world.store.write(f"{prefix}manifest.json", documents.dump(manifest))
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_predictions_of_the_run_are_pushed_after_the_promotion(
+    is_damaged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = ControllerWorld.serving()
+    task = world.label_studio.add_task()
+    world.label_studio.label_many(6)
+    world.settle()
+    world.inference.asked.clear()
+    world.train("1-2")
+    _store_predictions(world, "support-2", tmp_path)
+    if is_damaged:
+        (tmp_path / PREDICTIONS).write_bytes(b"damaged")
+    monkeypatch.setattr(world.leader_store, "local", lambda key: tmp_path / key.rpartition("/")[2])
+    world.end("1-2")
+    world.settle()
+    (row,) = [row for row in world.label_studio.predictions if row["model_version"] == "support-2"]
+    expected = "card" if is_damaged else "other"
+    assert (row["task"], row["result"][0]["value"]["choices"]) == (task, [expected])
+    assert world.label_studio.backend_rows[1][0].title == "support-2"
+    assert len(world.inference.asked) == is_damaged
+    assert ("cannot be used" in world.view.problem) is is_damaged

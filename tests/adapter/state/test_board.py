@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.adapter.state.board import BoardDocument
+from services.adapter.state.board_file import BoardDocument
 from services.core import documents
 from services.core.domain import Command, LaunchState, RunRequest, RunStatus, Served, Serving
 from tests.adapter.metrics.test_exposition import FULL, NOW

@@ -7,7 +7,8 @@ import pytest
 from services.adapter.state.events import EventBuffer
 from services.core.domain import Action, Command
 from services.core.errors import StoreError
-from services.core.inbox import ChangeNotice, Inbox
+from services.core.inbox import Inbox
+from services.core.notices import ChangeNotice
 from tests.support.store import MemoryStore
 
 

@@ -298,13 +298,26 @@ def test_another_label_config_causes_a_full_read() -> None:
     assert after.counts == {"card": 2, "credit": 0, "other": 2}
 
 
+@pytest.mark.parametrize("attributes", [("", 'choice="multiple"'), ('choice="multiple"', "")])
+def test_labels_of_one_or_several_are_stored_anew(attributes: tuple[str, str]) -> None:
+    fake, store = build_label_studio(), MemoryStore()
+    reader = build_reader(fake, store)
+    for number, given_attributes in enumerate(attributes):
+        fake.attributes = given_attributes
+        reading = reader.poll(float(number), PollRequest(whole=True))
+        assert reading
+
+        assert list(LabelStore(store, reading.project.key).load(reading.state)) == list(reading.index)
+        assert dict(reading.counts) == {"card": 2, "loan": 2, "other": 2}
+
+
 def test_config_without_choices_has_a_reason() -> None:
     fake = build_label_studio()
     fake.labels[1] = ()
     reading = build_reader(fake).poll(0.0)
     assert reading
     assert reading.space is None
-    assert "single-choice <Choices>" in reading.why_no_space
+    assert "needs a <Choices>" in reading.why_no_space
 
 
 def test_errors_are_reported_and_retried_with_backoff() -> None:

@@ -201,10 +201,10 @@ def test_unsupported_config_is_connected_with_a_reason(
     world.event("PROJECT_UPDATED")
     world.settle()
     assert world.view.space is None
-    assert "single-choice <Choices>" in world.view.problem
+    assert "needs a <Choices>" in world.view.problem
     world.restart()
     world.tick()
-    assert "single-choice <Choices>" in world.view.problem
+    assert "needs a <Choices>" in world.view.problem
 
 
 def test_cancel_ends_the_run_and_drops_earlier_commands(world: ControllerWorld) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from services.adapter.state.project_state import read_project_state
 from services.core.domain import Action, RunState
 from services.core.errors import StoreError
 from tests.support.controller import ControllerWorld
+from tests.support.encoders import publish_head, publish_stub_encoder
 
 DAY = 86_400.0
 
@@ -142,3 +146,59 @@ def test_half_deleted_run_is_not_launched_again(after: int) -> None:
     world.end("1-4")
     world.settle()
     assert "1-1" not in world.runs.names(1)
+
+
+def test_sweeps_note_which_encoders_are_needed() -> None:
+    world = connected()
+    one_more(world)
+    key = world.view.project.key
+    publish_stub_encoder(world.registry, "ab" * 32)
+    publish_head(world.registry, "ab" * 32, "head-1", key, created_at=world.now)
+    world.store.write(f"projects/{key}/versions/broken/manifest.json", b"{")
+    one_more(world)
+    found = read_project_state(world.store, key)
+    assert found is not None
+    assert found.encoders is not None
+    assert found.encoders.versions == {"head-1": "ab" * 32}
+    assert found.encoders.unreadable == ("broken",)
+
+
+def test_the_leader_deletes_unused_encoders_by_itself() -> None:
+    world = connected()
+    one_more(world)
+    publish_stub_encoder(world.registry, "ab" * 32)
+    for _ in range(4):
+        world.now += 1.1 * DAY
+        world.settle()
+    assert list(world.store.keys("encoders/")) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "kept"),
+    [
+        (None, False),
+        ("version", True),
+        ("alias", True),
+        ("foreign alias", False),
+        ("young", True),
+        ("unreadable", True),
+    ],
+)
+def test_features_without_versions_are_deleted(changed: str | None, kept: bool) -> None:
+    world = connected()
+    one_more(world)
+    key, digest = world.view.project.key, "ab" * 32
+    publish_stub_encoder(world.registry, digest)
+    world.store.write(f"projects/{key}/features/{digest}/000001.safetensors", b"rows")
+    if changed == "version":
+        publish_head(world.registry, digest, "head-1", key, created_at=world.now)
+    elif changed in {"alias", "foreign alias"}:
+        base = "tiny" if changed == "alias" else "another"
+        alias = json.dumps({"digest": digest, "base_model": base, "max_length": 256})
+        world.store.write("encoders/base-0123456789abcdef.json", alias.encode())
+    elif changed == "young":
+        world.leader_store.modified[f"projects/{key}/features/{digest}/000001.safetensors"] = world.now
+    elif changed == "unreadable":
+        world.store.write(f"projects/{key}/versions/broken/manifest.json", b"{")
+    one_more(world)
+    assert bool(list(world.store.keys(f"projects/{key}/features/"))) is kept

@@ -114,3 +114,23 @@ def test_runs_that_wait_for_resources_are_bounded() -> None:
 
     queue.set_running(5, None)
     assert queue.startable() == [99]
+
+
+def test_embed_runs_take_only_what_training_runs_leave() -> None:
+    queue = RunQueue(2)
+    assert queue.has_turn_to_embed(1)
+    queue.set_embedding(1, "1-embed-1")
+    queue.set_embedding(2, "2-embed-1")
+    assert [queue.has_turn_to_embed(project) for project in (1, 2, 3)] == [True, True, False]
+    queue.set_running(4, "4-1")
+    assert [queue.has_turn_to_embed(project) for project in (1, 2, 3)] == [True, False, False]
+    queue.set_embedding(2, None)
+    queue.enqueue(5, 0.0)
+    assert not queue.has_turn_to_embed(1)
+    queue.dequeue(5)
+    assert queue.has_turn_to_embed(1)
+    queue.set_running(6, "6-1", waits=True)  # for a GPU, maybe the one that run 1-embed-1 holds
+    assert not queue.has_turn_to_embed(1)
+    queue.remove(1)
+    queue.set_running(6, None)
+    assert queue.has_turn_to_embed(3)

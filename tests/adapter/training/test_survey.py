@@ -12,6 +12,7 @@ import pytest
 from services.adapter.training.survey import Leftover, remove, survey
 from services.core import documents
 from services.core.domain import (
+    EMBED,
     Attempt,
     LaunchState,
     Parameters,
@@ -133,6 +134,20 @@ def test_old_runs_are_deleted_except_the_last_and_the_baseline(world: StoreWorld
     assert [run for run in world.runs.names(5) if list(world.store.keys(f"runs/{run}/checkpoints/"))] == [
         "5-11"
     ]
+
+
+def test_runs_that_computed_features_are_no_baseline_and_the_last_one_stays(world: StoreWorld) -> None:
+    world.run("5-8", 120)
+    world.run("5-9", 110, RunState.FAILED)
+    for number in (1, 2, 3):
+        run = f"5-embed-{number}"
+        world.runs.write(RunRequest(run, "5-1", 5, "added", Parameters(), time.time(), kind=EMBED))
+        world.runs.write(LaunchState(run, (), RunState.DONE))
+    names = [one.name for one in world.leftovers() if "checkpoints" not in one.name]
+    assert names == ["run 5-embed-1", "run 5-embed-2"]
+    world.collect()
+    assert world.runs.names(5) == ["5-8", "5-9"]
+    assert world.runs.embed_names(5) == ["5-embed-3"]
 
 
 def test_a_runs_request_is_deleted_first(world: StoreWorld) -> None:

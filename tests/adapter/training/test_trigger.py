@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +22,8 @@ from services.adapter.training.trigger import (
 )
 from services.core.domain import Action, Command, Parameters, RunState
 
-POLICY = Policy(every_n_updates=10, debounce_seconds=2.0)
+POLICY = Policy(every_n_updates=10)
+DEBOUNCE = 2.0
 ENOUGH = Observation(changed=10, lost_labels=(), not_trainable=None, fingerprint="now")
 FEW = Observation(changed=9, lost_labels=(), not_trainable=None, fingerprint="now")
 NOW = 10_000.0
@@ -46,8 +49,8 @@ def test_enough_changed_tasks_launch_and_too_few_wait() -> None:
     assert decide(FEW, Situation(), POLICY, NOW) == Wait("waiting: 9 of 10 labelled tasks changed")
 
 
-def test_commands_launch_one_run_at_once_even_in_a_burst() -> None:
-    situation = Situation(commands=("a", "b"), burst=Burst(NOW, NOW))
+def test_commands_launch_one_run() -> None:
+    situation = Situation(commands=("a", "b"))
     assert decide(FEW, situation, POLICY, NOW) == Launch("requested", ("a", "b"))
 
 
@@ -63,7 +66,7 @@ def test_untrainable_labels_wait_with_the_reason() -> None:
 
 
 def test_minimum_time_between_runs() -> None:
-    policy = Policy(every_n_updates=10, debounce_seconds=2.0, min_seconds_between_runs=60.0)
+    policy = Policy(every_n_updates=10, min_seconds_between_runs=60.0)
     before = (build_ended_run(RunState.DONE, ended=NOW - 20),)
     assert decide(ENOUGH, Situation(ended=before), policy, NOW) == Wait(
         "10 labelled tasks changed; the next run starts in 40 s at the earliest"
@@ -79,13 +82,6 @@ def test_clock_skew_delays_no_run() -> None:
 
 def test_no_run_starts_while_paused() -> None:
     assert isinstance(decide(ENOUGH, Situation(commands=("a",), paused=True), POLICY, NOW), Wait)
-
-
-def test_burst_is_waited_for_but_not_forever() -> None:
-    waits = decide(ENOUGH, Situation(burst=Burst(NOW - 3, NOW - 1)), POLICY, NOW)
-    assert waits == Wait("10 labelled tasks changed; waiting for a pause between events")
-    assert isinstance(decide(ENOUGH, Situation(burst=Burst(NOW - 3, NOW - 2)), POLICY, NOW), Launch)
-    assert isinstance(decide(ENOUGH, Situation(burst=Burst(NOW - 10, NOW)), POLICY, NOW), Launch)
 
 
 def test_same_labels_are_trained_once() -> None:
@@ -167,15 +163,11 @@ PASTS = st.builds(
     ended_at=st.floats(0.0, NOW),
     stale=st.booleans(),
 )
-BURSTS = st.floats(0.0, 30.0).flatmap(
-    lambda last: st.builds(Burst, st.floats(NOW - 60, NOW - last), st.just(NOW - last))
-)
 SITUATIONS = st.builds(
     Situation,
     commands=st.lists(st.sampled_from("abc"), max_size=2, unique=True).map(tuple),
     active=st.none() | st.just("1-9"),
     ended=st.lists(PASTS, max_size=4).map(tuple),
-    burst=st.none() | BURSTS,
     paused=st.booleans(),
 )
 SEEN = st.builds(
@@ -199,20 +191,53 @@ def test_no_launch_while_active_paused_or_untrainable(seen: Observation, situati
 
 @given(SEEN, SITUATIONS)
 def test_wait_with_enough_changes_ends(seen: Observation, situation: Situation) -> None:
-    """With the run ended, the pause over, no events and all delays past, only a run on these labels is a reason to wait."""
-    free = Situation(commands=situation.commands, ended=situation.ended, burst=situation.burst)
+    """With the run ended, the pause over and all delays past, only a run on these labels is a reason to wait."""
+    free = Situation(commands=situation.commands, ended=situation.ended)
     decision = decide(seen, free, POLICY, NOW + 4_000.0)
     if seen.changed >= POLICY.every_n_updates and not seen.not_trainable and not isinstance(decision, Launch):
         assert any(ended.fingerprint == seen.fingerprint for ended in situation.ended)
 
 
 @given(st.lists(st.floats(0.01, 1.9), min_size=20, max_size=60))
-def test_steady_events_are_polled_within_five_debounces(gaps: list[float]) -> None:
+def test_steady_events_count_as_quiet_within_five_debounces(gaps: list[float]) -> None:
     first = last = NOW
     for gap in gaps:
         last += gap
-        assert trigger.quiet_at(Burst(first, last), POLICY) <= first + 5 * POLICY.debounce_seconds
-        assert trigger.quiet_at(Burst(first, last), POLICY) <= last + POLICY.debounce_seconds
+        assert trigger.quiet_at(Burst(first, last), DEBOUNCE) <= first + 5 * DEBOUNCE
+        assert trigger.quiet_at(Burst(first, last), DEBOUNCE) <= last + DEBOUNCE
+
+
+@given(st.floats(0.0, 60.0), st.floats(0.0, 60.0), st.floats(0.0, 5.0))
+def test_events_are_polled_at_once_in_a_quiet_project_and_together_later(
+    since: float, took: float, debounce: float
+) -> None:
+    at = trigger.event_poll_at(NOW, NOW - since, took, debounce)
+    rounding = 1e-6
+    assert NOW <= at <= NOW + 5 * debounce + rounding
+    assert at == NOW or at - (NOW - since) >= debounce - rounding
+    if since >= 5 * debounce or (since >= debounce and since >= 5 * took):
+        assert at <= NOW + rounding
+
+
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=30), st.floats(0.1, 5.0))
+def test_each_label_is_trained_on_with_n_of_1(submits: list[int], seconds: float) -> None:
+    """Whenever labels come, none is left untrained, and a run never starts while another is active."""
+    policy, now, trained, labelled = Policy(every_n_updates=1), NOW, 0, 0
+    active_until: float | None = None
+    runs = 0
+    for count in [*submits, 0, 0]:
+        labelled += count
+        if active_until is not None and now >= active_until:
+            active_until = None
+        seen = replace(FEW, changed=labelled - trained, fingerprint=str(labelled))
+        done = (build_ended_run(RunState.DONE, str(trained), ended=now),) if trained else ()
+        active = "1-1" if active_until is not None else None
+        decision = decide(seen, Situation(active=active, ended=done), policy, now)
+        assert isinstance(decision, Launch) == (active is None and labelled > trained)
+        if isinstance(decision, Launch):
+            trained, active_until, runs = labelled, now + seconds, runs + 1
+        now += 2 * seconds if not count else 1.0
+    assert trained == labelled
 
 
 def test_withdrawn_command_no_longer_counts_and_a_replaced_one_does() -> None:

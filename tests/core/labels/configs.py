@@ -46,6 +46,8 @@ _IMAGE = '<Image name="i" value="$image"/>'
 _TALK = '<Paragraphs name="t" value="$talk" nameKey="author" textKey="words"/>'
 _HTML = '<HyperText name="t" value="$page"/>'
 
+_TREE = '<Choice value="A"/><Choice value="B"><Choice value="B1"/><Choice value="B2"/></Choice>'
+
 LEARNT: tuple[Row, ...] = (
     Row("plain", over(TEXT), "c"),
     Row("control before its text", view(choices(), TEXT), "c"),
@@ -54,7 +56,10 @@ LEARNT: tuple[Row, ...] = (
     Row("templates: intent and slots", view('<ParagraphLabels name="slots" toName="t"><Label value="Person"/></ParagraphLabels>', _TALK, choices("intent", 'toName="t" choice="single" showInLine="true"')), "intent", says=("<ParagraphLabels",)),
     Row("templates: chatbot assessment", view('<Header value="Rate"/>', '<Paragraphs name="t" value="$chat" layout="dialogue"/>', '<Collapse><Panel value="More"><View>', choices("harm"), "</View></Panel></Collapse>", choices("tone")), "harm", says=('name="tone"',)),
     Row("templates: response selection", view('<Paragraphs name="t" value="$dialogue" layout="dialogue"/>', choices("resp")), "resp"),
-    Row("templates: two levels of sentiment", view(TEXT, choices("sentiment", 'toName="t" choice="single"'), choices("other", 'toName="t" choice="multiple"')), "sentiment", says=('choice="multiple"',)),
+    Row("templates: two levels of sentiment", view(TEXT, choices("sentiment", 'toName="t" choice="single"'), choices("other", 'toName="t" choice="multiple"')), "sentiment", says=('<Choices name="other"> is not',)),
+    Row("templates: content moderation", view(TEXT, choices(attributes='toName="t" choice="multiple"'), '<Taxonomy name="x" toName="t"><Choice value="Q"/></Taxonomy>'), "c", says=('<Taxonomy name="x">',)),
+    Row("multiple in capitals", over(TEXT, 'toName="t" CHOICE="multiple"'), "c"),
+    Row("several choices above a single one", view(TEXT, choices("several", 'toName="t" choice="multiple"'), _MAIN), "main", says=('name="several"',)),
     Row("radio buttons", over(TEXT, 'toName="t" choice="single-radio"'), "c"),
     Row("drop-down", over(TEXT, 'toName="t" layout="select"', '<Choice value=""/>' + AB), "c"),
     Row("required", over(TEXT, 'toName="t" required="true" requiredMessage="please"'), "c"),
@@ -85,6 +90,15 @@ LEARNT: tuple[Row, ...] = (
     Row("no toName beside one text", '<View><Text name="t" value="$text"/><choices name="c"><Choice value="A"/><Choice value="B"/></choices></View>', "c"),
     Row("the text of several objects", view(_IMAGE, TEXT, _AUDIO, choices()), "c"),
     Row("a default namespace", f'<View xmlns="http://www.w3.org/1999/xhtml">{TEXT}{choices()}</View>', "c"),
+    Row("Rating", view(TEXT, '<Rating name="stars" toName="t"/>'), "stars", ("1", "2", "3", "4", "5")),
+    Row("templates: response grading", view('<Paragraphs name="t" value="$prompt" layout="dialogue"/>', '<Rating name="rate" toName="t" maxRating="10" icon="star" size="medium"/>'), "rate", tuple(map(str, range(1, 11)))),
+    Row("Rating in other spellings", '<view><text name="t" value="$text"/><rating NAME="stars" TONAME="t" MAXRATING=" 3 " required="true" hotkey="r" defaultValue="2"/></view>', "stars", ("1", "2", "3")),
+    Row("Rating above Choices", view(TEXT, '<Rating name="stars" toName="t"/>', _MAIN), "main", says=('<Rating name="stars"> is not the chosen control', "Name one of 'stars' in FITLOOP_CONTROLS")),
+    Row("templates: taxonomy", view(TEXT, f'<Taxonomy name="tax" toName="t">{_TREE}</Taxonomy>'), "tax", ("A", "B", "B1", "B2"), says=('maxUsages="1" allows one',)),
+    Row("Taxonomy of one path", view(TEXT, f'<Taxonomy name="tax" toName="t" maxUsages="1" leafsOnly="true">{_TREE}</Taxonomy>'), "tax", ("A", "B1", "B2")),
+    Row("Taxonomy in other spellings", f'<view><text name="t" value="$text"/><taxonomy NAME="tax" TONAME="t" MAXUSAGES="1" LEAFSONLY="true" legacy="true" pathSeparator=" > " showFullPath="true">{_TREE}</taxonomy></view>', "tax", ("A", "B1", "B2")),
+    Row("Taxonomy with equal ends and aliases", view(TEXT, '<Taxonomy name="tax" toName="t" maxUsages="1" leafsOnly="true"><Choice value="X" alias="x"><Choice value="A"/></Choice><Choice value="Y"><Choice value="A"/><Choice value="Bee" alias="b" hint="an insect"/></Choice></Taxonomy>'), "tax", ("x > A", "Y > A", "b")),
+    Row("Taxonomy above Rating", view(TEXT, f'<Taxonomy name="tax" toName="t">{_TREE}</Taxonomy><Rating name="stars" toName="t" maxRating="2"/>'), "stars", ("1", "2"), says=("Name one of 'tax' in FITLOOP_CONTROLS",)),
     # What stands above no longer hides what can be learnt.
     Row("spans and a per-region choice above", view(_LABELS, choices("of_span", 'toName="t" perRegion="true"'), TEXT, _MAIN), "main", says=('name="of_span"', 'perRegion="true"', "<Labels")),
     Row("a conditional question above", view(TEXT, choices("why", 'toName="t" visibleWhen="choice-selected" whenTagName="main"'), _MAIN), "main", says=('name="why"', 'visibleWhen="choice-selected"', "FITLOOP_CONTROLS=why")),
@@ -99,10 +113,8 @@ LEARNT: tuple[Row, ...] = (
 )  # fmt: skip
 
 REFUSED: tuple[Row, ...] = (
-    Row("no control", view(TEXT), says=("it has no <Choices>",)),
-    Row("templates: named entities", view(_LABELS, TEXT), says=('<Labels name="spans">', "not a <Choices>")),
-    Row("templates: taxonomy", over(TEXT).replace("Choices", "Taxonomy"), says=('<Taxonomy name="c">',)),
-    Row("templates: content moderation", view(TEXT, choices(attributes='toName="t" choice="multiple"'), '<Taxonomy name="x" toName="t"><Choice value="Q"/></Taxonomy>'), says=('choice="multiple"', "not supported yet")),
+    Row("no control", view(TEXT), says=("it has no such control",)),
+    Row("templates: named entities", view(_LABELS, TEXT), says=('<Labels name="spans">', "the controls that Fitloop trains on")),
     Row("templates: pairs", '<View><Text name="a" value="$a"/><Text name="b" value="$b"/><Pairwise name="p" toName="a,b"/></View>', says=('<Pairwise name="p">',)),
     Row("templates: image classification", over(_IMAGE.replace('"i"', '"t"')), says=('<Image name="t">',)),
     Row("templates: video classification", over('<Video name="t" value="$video"/>'), says=('<Video name="t">',)),
@@ -142,14 +154,25 @@ REFUSED: tuple[Row, ...] = (
     Row("choices of the task in capitals", over(TEXT, 'toName="t" VALUE="$options"'), says=('VALUE="$options"',)),
     Row("empty choices", over(TEXT, inside='<Choice value=""/>'), says=("no <Choice> with a value",)),
     Row("an unknown kind of choice", over(TEXT, 'toName="t" choice="radio"'), says=('choice="radio"',)),
-    Row("multiple in capitals", over(TEXT, 'toName="t" CHOICE="multiple"'), says=('CHOICE="multiple"',)),
     Row("read only", over(TEXT, 'toName="t" readOnly="true"'), says=('readOnly="true"',)),
     Row("inside of labels", f'<View>{TEXT}<Labels name="l" toName="t"><Label value="P"/>{choices()}</Labels></View>', says=('is inside <Labels name="l">',)),
-    Row("inside of HyperText", f'<View><HyperText name="t" value="$x"><p>{choices()}</p></HyperText></View>', says=("it has no <Choices>",)),
+    Row("inside of HyperText", f'<View><HyperText name="t" value="$x"><p>{choices()}</p></HyperText></View>', says=("it has no such control",)),
     Row("inside of a text", f'<View><Text name="t" value="$x">{choices()}</Text></View>', says=('is inside <Text name="t">',)),
     Row("no toName beside two objects", f'<View>{TEXT}{_IMAGE}<choices name="c">{AB}</choices></View>', says=("no toName",)),
     Row("paths that read alike", over(TEXT, 'toName="t" allowNested="true"', '<Choice value="X"><Choice value="A"/></Choice><Choice value="Y"><Choice value="A"/></Choice><Choice value="Z"><Choice value="X &gt; A"/></Choice>'), says=("several choices called 'X > A'",)),
     Row("a tag of another namespace", f'<View xmlns:x="urn:x">{TEXT}<x:Choices name="c" toName="t">{AB}</x:Choices></View>', says=("<x:Choices",)),
+    Row("Rating per region", view(_LABELS, TEXT, '<Rating name="r" toName="t" perRegion="true"/>'), says=('<Rating name="r"> has perRegion="true"',)),
+    Row("Rating of two texts", view(TEXT, '<Text name="b" value="$b"/><Rating name="r" toName="t,b"/>'), says=('toName="t,b"',)),
+    Row("Rating of an image", view(_IMAGE, '<Rating name="r" toName="i"/>'), says=("<Image",)),
+    Row("Rating without stars", view(TEXT, '<Rating name="r" toName="t" maxRating="0"/>'), says=('maxRating="0"', "from 1 to 100")),
+    Row("Rating of too many stars", view(TEXT, '<Rating name="r" toName="t" maxRating="1000000000"/>'), says=('maxRating="1000000000"',)),
+    Row("Taxonomy of a server", view(TEXT, '<Taxonomy name="x" toName="t" apiUrl="https://example.com/tree.json"/>'), says=('apiUrl="https://example.com/tree.json"', "come from a server")),
+    Row("Taxonomy of parts of a text", view(TEXT, f'<Taxonomy name="x" toName="t" labeling="true">{_TREE}</Taxonomy>'), says=('labeling="true"',)),
+    Row("Taxonomy of the tasks", view(TEXT, '<Taxonomy name="x" toName="t" value="$tree"/>'), says=('value="$tree"',)),
+    Row("Taxonomy without choices", view(TEXT, '<Taxonomy name="x" toName="t"></Taxonomy>'), says=("no <Choice> with a value",)),
+    Row("Taxonomy per region", view(_LABELS, TEXT, f'<Taxonomy name="x" toName="t" perRegion="true">{_TREE}</Taxonomy>'), says=('perRegion="true"',)),
+    Row("Taxonomy of paths that the editor writes alike", view(TEXT, '<Taxonomy name="x" toName="t"><Choice value="A / B"/><Choice value="A"><Choice value="B"/></Choice></Taxonomy>'), says=("A / B", "pathSeparator")),
+    Row("Taxonomy without a separator", view(TEXT, f'<Taxonomy name="x" toName="t" pathSeparator="">{_TREE}</Taxonomy>'), says=('pathSeparator=""', "letters")),
     Row("no name", f'<View>{TEXT}<Choices toName="t">{AB}</Choices></View>', says=("has no name",), accepted=False),
     Row("one name twice", view(TEXT, choices(), choices()), says=('name="c"', "as another tag"), accepted=False),
     Row("toName of nothing", over(TEXT, 'toName="x"'), says=('toName="x"',), accepted=False),

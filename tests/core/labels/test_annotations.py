@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.domain import LabelSpace, Uncounted
+from services.core.domain import LabelSpace
 from services.core.labels import parse_labels
 from services.core.labels.annotations import (
     Vote,
+    _resolve_many,
     decide,
     exclusion_cause,
     parse_timestamp,
     resolve,
-    untrainable_reason,
 )
 from services.core.labels.uncounted import ANNOTATION_REASONS as WORDS
 from services.core.labels.uncounted import Cause
@@ -197,6 +197,12 @@ def test_the_order_of_annotations_does_not_matter(annotations: list[Any], random
 
 
 @given(ANNOTATIONS)
+def test_a_single_annotation_is_resolved_as_one_of_many(annotations: list[Any]) -> None:
+    for annotation in annotations:
+        assert resolve(SPACE, [annotation]) == _resolve_many(SPACE, [annotation])
+
+
+@given(ANNOTATIONS)
 def test_every_annotation_gives_the_label_or_has_one_cause(annotations: list[Any]) -> None:
     found = resolve(SPACE, annotations)
     giving = len(annotations) - sum(found.causes.values())
@@ -238,53 +244,16 @@ def test_whatever_an_import_holds_has_a_cause_or_counts(result: Any) -> None:
     assert {one.reason for one in (cause, region) if one} <= WORDS.keys()
 
 
-@given(st.lists(st.builds(Vote, st.sampled_from("AB"), st.booleans(), st.just(())), max_size=7))
+@given(st.lists(st.builds(Vote, st.sampled_from([("A",), ("B",)]), st.booleans(), st.just(())), max_size=7))
 def test_one_more_vote_for_the_winner_changes_nothing(votes: list[Vote]) -> None:
     winners = decide(votes)
     if winners:
-        assert decide([*votes, winners[0]])[0].label == winners[0].label
-
-
-@pytest.mark.parametrize(
-    ("counts", "sentence"),
-    [
-        ({}, "No text has been labelled yet: 2 labels with 2 examples each are needed."),
-        ({"A": 0, "B": 0}, "No text has been labelled yet: 2 labels with 2 examples each are needed."),
-        ({"refund": 14, "B": 0}, "2 labels with examples are needed, but only 'refund' has any (14 texts)."),
-        ({"A": 1}, "2 labels with examples are needed, but only 'A' has any (1 text)."),
-        (
-            {"A": 14, "B": 1},
-            "2 labels with 2 examples each are needed, but only 'A' has that many (14 texts); 'B' has one text.",
-        ),
-        (
-            {"A": 5, "B": 1, "C": 1},
-            "2 labels with 2 examples each are needed, but only 'A' has that many (5 texts); 2 others have one text each.",
-        ),
-        (
-            {"A": 1, "B": 1},
-            "2 labels with 2 examples each are needed, but none has that many; 2 labels have one text each.",
-        ),
-    ],
-)
-def test_too_few_labels_are_reported_with_counts(counts: dict[str, int], sentence: str) -> None:
-    assert untrainable_reason(counts) == sentence
-
-
-@given(st.dictionaries(st.text(min_size=1, max_size=3), st.integers(0, 5), max_size=6))
-def test_two_labels_with_two_examples_are_needed(counts: dict[str, int]) -> None:
-    assert (untrainable_reason(counts) is None) == (sum(count >= 2 for count in counts.values()) >= 2)
+        assert decide([*votes, winners[0]])[0].labels == winners[0].labels
 
 
 def test_a_time_without_a_zone_is_utc_and_junk_is_the_beginning() -> None:
     assert parse_timestamp("2026-01-01T00:00:00") == parse_timestamp("2026-01-01T01:00:00+01:00") > 0
     assert parse_timestamp(None) == parse_timestamp("soon") == parse_timestamp(7) == 0.0
-
-
-def test_uncounted_annotations_are_not_called_unlabelled() -> None:
-    assert untrainable_reason({}, [Uncounted("cancelled", 24)], "c") == (
-        "No label counts yet: 2 labels with 2 examples each are needed. 24 annotations do not count: skipped."
-    )
-    assert untrainable_reason({"A": 2, "B": 2}, [Uncounted("cancelled", 24)], "c") is None
 
 
 def test_what_was_found_instead_is_kept_cut() -> None:

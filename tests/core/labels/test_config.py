@@ -53,6 +53,20 @@ def test_nested_choices_have_paths() -> None:
     assert parse_label_space(over(TEXT, inside=nested)).paths is None
 
 
+@pytest.mark.parametrize(
+    ("attributes", "multiple", "empty_counts"),
+    [
+        ('choice="single"', False, False),
+        ('choice=" Multiple "', True, True),
+        ('choice="multiple" required="true"', True, False),
+        ('choice="multiple" visibleWhen="choice-selected" whenTagName="x"', True, False),
+    ],
+)
+def test_whether_no_choice_is_an_answer(attributes: str, multiple: bool, empty_counts: bool) -> None:
+    space = parse_label_space(over(TEXT, f'toName="t" {attributes}'), "c")
+    assert (space.multiple, space.empty_counts) == (multiple, empty_counts)
+
+
 def test_other_controls_choices_are_no_parents() -> None:
     nested = '<Choice value="A"><Choice value="X"/></Choice><Choice value="B"/>'
     config = view(TEXT, choices("c", 'toName="t" allowNested="true"', nested), choices("d"))

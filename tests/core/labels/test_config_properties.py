@@ -24,7 +24,9 @@ _TAGS = (
     "Choices",
     "Choice",
     "Labels",
+    "Rating",
     "Repeater",
+    "Taxonomy",
     "Collapse",
 )
 _ATTRIBUTES = {
@@ -40,6 +42,11 @@ _ATTRIBUTES = {
     "allowNested": ("true", "false"),
     "readOnly": ("true", "false"),
     "on": ("$items",),
+    "maxRating": ("3", "0", "x", ""),
+    "maxUsages": ("1", "2"),
+    "leafsOnly": ("true", "false"),
+    "pathSeparator": (" / ", "", "A"),
+    "labeling": ("true",),
 }  # fmt: skip
 
 
@@ -58,7 +65,7 @@ def _tag(draw: st.DrawFn, inside: st.SearchStrategy[str]) -> str:
     ]
     if tag not in {"View", "Choice"}:
         parts.append(f'name="{draw(st.sampled_from(_NAMES))}"')
-    if tag in {"Choices", "Labels"}:
+    if tag in {"Choices", "Labels", "Rating", "Taxonomy"}:
         parts.append(f'toName="{draw(st.sampled_from([*_NAMES, "t,u"]))}"')
     return f"<{tag} {' '.join(parts)}>{draw(inside)}</{tag}>"
 
@@ -66,7 +73,11 @@ def _tag(draw: st.DrawFn, inside: st.SearchStrategy[str]) -> str:
 _TREES = st.recursive(
     st.just(""), lambda inside: st.lists(_tag(inside), max_size=4).map("".join), max_leaves=12
 )
-_QUESTION = '<Choices name="{}" toName="t" {}><Choice value="A" {}/><Choice value="B"/></Choices>'
+_QUESTIONS = (
+    '<Choices name="{}" toName="t" {}><Choice value="A" {}/><Choice value="B"/></Choices>',
+    '<Rating name="{}" toName="t" {}/>',
+    '<Taxonomy name="{}" toName="t" {}><Choice value="A" {}><Choice value="B"/></Choice></Taxonomy>',
+)
 
 
 @st.composite
@@ -84,7 +95,9 @@ def _likely(draw: st.DrawFn) -> str:
     value = draw(st.sampled_from([value for value in _VALUES if value]))
     object_ = f'<{source} name="t" value="{value}" {kind}/>'
     asked = [
-        _QUESTION.format(name, attribute(), draw(st.sampled_from(["", 'alias="a"', 'Html="$x"'])))
+        draw(st.sampled_from(_QUESTIONS)).format(
+            name, attribute(), draw(st.sampled_from(["", 'alias="a"', 'Html="$x"']))
+        )
         for name in ("c", "d")
     ]
     around = draw(
@@ -153,7 +166,12 @@ def _can_be_answered(config: str, interface: LabelInterface, found: Control) -> 
         actual.get("visiblewhen") == "region-selected" or "whenrole" in actual for _, actual in around
     )
     assert "Repeater" not in {tag for tag, _ in around}
-    assert _lower(control).get("choice", "single") != "multiple"
+    several = {
+        "Choices": _lower(control).get("choice") == "multiple",
+        "Taxonomy": _lower(control).get("maxusages") != "1",
+    }
+    assert found.space.multiple == several.get(found.space.control_tag, False)
+    assert "labeling" not in _lower(control) or found.space.control_tag != "Taxonomy"
     assert control.get("toName") == source.get("name")
     assert source.tag in {"Text", "HyperText", "Paragraphs"}
     assert "$" in found.space.text_value
@@ -161,7 +179,7 @@ def _can_be_answered(config: str, interface: LabelInterface, found: Control) -> 
     assert not any("$" in label and label != "5 $" for label in found.space.labels)
     if found.space.paths is None and not control.xpath(".//Choice/Choice"):
         for label in found.space.labels:
-            assert interface.validate_region(build_region(found.space, label, 0.5))
+            assert interface.validate_region(build_region(found.space, [label], 0.5))
 
 
 def _by_name(root: Any, name: str) -> Any:

@@ -21,20 +21,25 @@ def _examples(*tasks: dict[str, Any]) -> Examples:
     return examples_of(LabelIndex.of(row for one in tasks if (row := label_row(SPACE, one))))
 
 
+def _number(row: LabelRow) -> int:
+    assert isinstance(row.label, int)
+    return row.label
+
+
 @given(st.lists(ROWS, max_size=20))
 def test_each_text_has_the_label_that_its_tasks_decide(rows: list[LabelRow]) -> None:
     index = LabelIndex.of(rows)
     groups: defaultdict[int, list[LabelRow]] = defaultdict(list)
     for row in index:
-        if row.text_key and row.label >= 0:
+        if row.text_key and _number(row) >= 0:
             groups[row.text_key].append(row)
     expected, causes, tied = [], Counter[str](), set()
     for key in sorted(groups):
         tasks = groups[key]
-        votes = [Vote(SPACE.labels[row.label], bool(row.flags & GROUND_TRUTH), ()) for row in tasks]
+        votes = [Vote((SPACE.labels[_number(row)],), bool(row.flags & GROUND_TRUTH), ()) for row in tasks]
         if winners := decide(votes):
-            agreeing = [row for row in tasks if SPACE.labels[row.label] == winners[0].label]
-            expected.append((key, agreeing[0].task, winners[0].label))
+            agreeing = [row for row in tasks if (SPACE.labels[_number(row)],) == winners[0].labels]
+            expected.append((key, agreeing[0].task, winners[0].labels[0]))
             causes["duplicate_text"] += len(agreeing) - 1
             causes["outvoted_duplicate"] += len(tasks) - len(agreeing)
         else:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.domain import Snapshot
+from services.core.errors import CorruptLabels
 from services.core.labels.index import EMPTY, NOTHING, Baseline, LabelIndex, changed, difference
-from services.core.labels.rows import NO_SIGNATURE, LabelRow
+from services.core.labels.rows import NO_LABEL, NO_SIGNATURE, LabelRow
 from services.core.labels.uncounted import Cause
 from tests.core.labels.rows import ROWS
 
@@ -93,4 +95,14 @@ def test_causes_beyond_a_thousand_lose_their_examples() -> None:
 def test_memory_with_a_baseline_is_64_bytes_a_task() -> None:
     index = LabelIndex.of(_row(number) for number in range(2000))
     baseline = Baseline.of(index)
-    assert (index.nbytes + baseline.tasks.nbytes + baseline.signatures.nbytes) / 2000 <= 64
+    assert (index.rows.nbytes + baseline.tasks.nbytes + baseline.signatures.nbytes) / 2000 <= 64
+
+
+def test_sets_of_labels_and_single_labels_are_not_mixed() -> None:
+    single, several = LabelIndex.of([_row(1)]), LabelIndex.of([_row(2)._replace(label=(0, 1))])
+    without = LabelIndex.of([_row(3)._replace(label=NO_LABEL)])
+    assert len(several.merge(without, several.tasks)) == len(single.merge(without, single.tasks)) == 1
+    with pytest.raises(CorruptLabels, match="cannot be merged"):
+        single.merge(several, single.tasks[:0])
+    with pytest.raises(CorruptLabels, match="cannot be merged"):
+        difference(several, single)

@@ -38,8 +38,8 @@ def test_an_alias_is_the_label() -> None:
 def test_nested_choices_are_flat_without_paths() -> None:
     space = parse_label_space(NESTED.format(more='allowNested="true"'))
     assert space.paths == (("a1",), ("B",), ("B", "B1"), ("B", "bb"))
-    assert build_region(space, "bb", 0.5)["value"] == {"choices": [["B", "bb"]]}
-    assert parse_labels(space, [build_region(space, "bb", 0.5)]) == ("bb",)
+    assert build_region(space, ["bb"], 0.5)["value"] == {"choices": [["B", "bb"]]}
+    assert parse_labels(space, [build_region(space, ["bb"], 0.5)]) == ("bb",)
 
 
 TWICE = (
@@ -55,7 +55,7 @@ def test_equal_choices_below_two_parents_differ() -> None:
     for path, label in zip(space.paths or (), space.labels, strict=True):
         annotation = [{"from_name": "c", "value": {"choices": [list(path)]}}]
         assert parse_labels(space, annotation) == (label,)
-        assert build_region(space, label, 0.5)["value"] == {"choices": [list(path)]}
+        assert build_region(space, [label], 0.5)["value"] == {"choices": [list(path)]}
 
 
 def test_a_parent_choice_is_not_a_second_label() -> None:

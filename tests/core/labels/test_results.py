@@ -56,7 +56,14 @@ def test_numbers_are_read_in_paths_as_well() -> None:
     assert parse_labels(space, choices([[7, 1]])) == ("1",)
     assert parse_labels(space, choices([[7, 9]])) == ("7 > 9",)
     assert parse_answer(space, choices([[7, None]])) == Answer(has_unreadable=True, is_answered=True)
-    assert build_region(space, "1", 0.5)["value"] == {"choices": [["7", "1"]]}
+    assert build_region(space, ["1"], 0.5)["value"] == {"choices": [["7", "1"]]}
+
+
+def test_a_path_that_ends_above_a_choice_of_its_name_is_no_label() -> None:
+    space = LabelSpace("stars", "t", "$text", ("Books", "E"), (("Books", "Books"), ("Books", "E")))
+    (found,) = parse_labels(space, choices([["Books"]]))
+    assert found not in space.labels
+    assert parse_labels(space, choices([["Books", "Books"]])) == ("Books",)
 
 
 def test_other_controls_are_known_by_their_names() -> None:

@@ -25,7 +25,7 @@ ADVICE = (
 
 
 def message_of(causes: dict[Cause, int]) -> str:
-    return uncounted_message(summarise(causes, SPACE), SPACE.from_name)
+    return uncounted_message(summarise(causes, SPACE), SPACE.control)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_the_sentence(causes: dict[Cause, int], words: str) -> None:
 
 def test_the_same_reason_by_itself() -> None:
     found = [Uncounted("foreign_label", 1, ('"gone"',)), Uncounted("no_text", 2)]
-    assert uncounted_phrases(found, "topic") == [
+    assert uncounted_phrases(found, SPACE.control) == [
         '1 annotation with a label that <Choices name="topic"> does not have ("gone")',
         "2 tasks without a text",
     ]
@@ -115,7 +115,7 @@ def test_the_sums_do_not_depend_on_order(causes: dict[Cause, int]) -> None:
     assert summarise(dict(reversed(causes.items())), SPACE) == found
     assert bool(uncounted_message(found, "topic")) == bool(found)
     for row in found:
-        assert any(str(row.count) in phrase for phrase in uncounted_phrases(found, "topic"))
+        assert any(str(row.count) in phrase for phrase in uncounted_phrases(found, SPACE.control))
 
 
 def test_numbers_are_written_as_numbers() -> None:

@@ -10,7 +10,7 @@ import respx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.labelstudio import LabelStudio, predictions
+from services.core.labelstudio import LabelStudio, predictions, unlabelled
 from services.core.settings import LabelStudioSettings
 
 URL = "http://studio.example"
@@ -49,7 +49,8 @@ class _Tasks:
 def _ids(server: _Tasks) -> list[int]:
     client = LabelStudio(LabelStudioSettings(url=URL, api_key="0" * 40))
     with respx.mock(base_url=URL) as router, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predictions, "_IDS_PER_PAGE", SIZE)
+        patch.setattr(predictions, "IDS_PER_PAGE", SIZE)
+        patch.setattr(unlabelled, "IDS_PER_PAGE", SIZE)
         router.get("/api/tasks/").mock(side_effect=server)
         return [task for page in client.unlabelled_ids(1) for task in page]
 
@@ -78,3 +79,25 @@ def test_deleted_prediction_is_no_error() -> None:
         )
         client.delete_prediction(7)
         client.delete_prediction(7)
+
+
+def test_many_ids_are_filtered_by_short_urls_and_keep_their_order() -> None:
+    client, asked = LabelStudio(LabelStudioSettings(url=URL, api_key="0" * 40)), []
+    wanted = [2_000_000_000 - number for number in range(600)]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url)
+        unlabelled, without, ids = json.loads(request.url.params["query"])["filters"]["items"]
+        assert (unlabelled["value"], without["operator"], without["value"]) == (
+            0,
+            "not_contains",
+            ["support-1"],
+        )
+        rows = [{"id": task, "data": {}} for task in sorted(ids["value"]) if task != wanted[5]]
+        return httpx.Response(200, json={"tasks": rows, "total": len(rows)})
+
+    with respx.mock(base_url=URL) as router:
+        router.get("/api/tasks/").mock(side_effect=answer)
+        found = client.unpredicted_tasks(1, "support-1", wanted)
+    assert [row["id"] for row in found] == [*wanted[:5], *wanted[6:]]
+    assert all(len(str(url)) < 6000 for url in asked)

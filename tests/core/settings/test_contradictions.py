@@ -31,8 +31,8 @@ def test_the_defaults_do_not_contradict_each_other() -> None:
             "FITLOOP_PREDICT_TIMEOUT_SECONDS is 100, .* set it below 100",
         ),
         (
-            Settings(rollout=RolloutSettings(flip_seconds=0.9)),
-            "FITLOOP_ROLLOUT_FLIP_SECONDS .* is 0.9, .* set it to 1 or more",
+            Settings(rollout=RolloutSettings(flip_seconds=0.4)),
+            "FITLOOP_ROLLOUT_FLIP_SECONDS .* is 0.4, .* set it to 0.5 or more",
         ),
     ],
 )

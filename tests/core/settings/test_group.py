@@ -19,6 +19,7 @@ INSIDE = ["\n", "\r", "\0", "\u2028"]
 UNSEEN = [" ", "\t", "\u00a0", "\u200b", "\ufeff"]
 
 GOOD: dict[str, str] = {
+    "blind_share": "0.25",
     "url": "http://host:8080/path",
     "public_url": "https://host",
     "endpoint": "http://host:9000",
@@ -28,6 +29,7 @@ GOOD: dict[str, str] = {
     "predictor_workload": "deployment/models",
     "path_prefix": "/fitloop",
     "model_name": "mine",
+    "method": "lp-ft",
 }
 """Of fields that do not take just any word."""
 

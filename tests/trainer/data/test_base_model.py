@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -16,6 +15,11 @@ from services.engine.tokenise import encode
 from services.engine.torch import pad_batch
 from services.trainer.data.base_model import load_base
 from tests.support.base_models import ARCHITECTURES, TEXTS, build_tiny_base, minilm
+
+MODULES = [
+    {"path": "", "type": "sentence_transformers.models.Transformer"},
+    {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+]
 
 
 @pytest.fixture(scope="module")
@@ -36,16 +40,35 @@ def test_every_architecture_loads_and_reads_texts_of_any_length(tmp_path: Path, 
     assert not base.encoder.training
 
 
-def test_the_digest_is_of_the_weights_file(folder: Path) -> None:
-    assert (
-        load_base(str(folder), 32).digest
-        == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    )
+@pytest.mark.parametrize(
+    "changed", ["model.safetensors", "config.json", "tokenizer.json", "modules.json", "length"]
+)
+def test_digest_changes_with_all_that_features_depend_on(folder: Path, tmp_path: Path, changed: str) -> None:
+    base = Path(shutil.copytree(folder, tmp_path / "base"))
+    before = load_base(str(base), 32).digest
+    assert load_base(str(folder), 32).digest == before
+    if changed == "modules.json":
+        (base / "modules.json").write_text(json.dumps(MODULES))
+        (base / "1_Pooling").mkdir()
+        (base / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))
+    elif changed == "model.safetensors":
+        build_tiny_base(base, seed=1)
+    elif changed != "length":
+        document = json.loads((base / changed).read_bytes())
+        if changed == "tokenizer.json":
+            document["model"]["max_input_chars_per_word"] = 7
+        else:
+            document["layer_norm_eps"] = 1e-5
+        (base / changed).write_text(json.dumps(document))
+    assert load_base(str(base), 31 if changed == "length" else 32).digest != before
 
 
 def test_a_sentence_transformers_folder_names_its_transformer(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "0_Transformer")
-    (tmp_path / "modules.json").write_text(json.dumps([{"path": "0_Transformer"}]))
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
+    modules = [{**MODULES[0], "path": "0_Transformer"}, MODULES[1]]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
     assert load_base(str(tmp_path), 32).source == tmp_path / "0_Transformer"
 
 
@@ -143,7 +166,7 @@ class Bucket:
 @pytest.fixture
 def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     found = Bucket(tmp_path / "bucket", tmp_path / "cache")
-    monkeypatch.setattr("services.trainer.data.base_model.open_store", lambda _: found)
+    monkeypatch.setattr("services.trainer.data.base_files.open_store", lambda _: found)
     return found
 
 

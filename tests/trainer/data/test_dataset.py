@@ -61,7 +61,7 @@ def test_examples_are_sorted_by_key_and_labels_by_the_config() -> None:
         task(3, "three", annotation("A", 13)),
     )
     assert dataset.keys == sorted(text_key(text) for text in ("one", "two", "three"))
-    assert dataset.labels == ("B", "A")
+    assert dataset.labels == ("B", "A", "unused")
     assert dataset.texts == [example.text for example in dataset.examples]
     assert dataset.targets.dtype == np.int64
     assert [dataset.labels[target] for target in dataset.targets] == [
@@ -160,6 +160,16 @@ def test_a_task_is_one_vote_among_equal_texts() -> None:
     assert dataset.dropped == {"duplicate_text": 1, "outvoted_duplicate": 1}
 
 
+def test_an_outvoted_annotator_of_the_chosen_task_is_known() -> None:
+    dataset = build(
+        task(1, "one", annotation("A", 1), annotation("A", 2), annotation("B", 3)),
+        task(2, "two", annotation("A", 4), annotation("A", 5)),
+        task(3, "two", annotation("A", 6)),
+        task(4, "two", annotation("B", 7)),
+    )
+    assert {example.text: example.outvoted for example in dataset.examples} == {"one": True, "two": False}
+
+
 def test_ground_truth_wins_among_equal_texts() -> None:
     dataset = build(
         task(1, "one", annotation("A", 1, ground_truth=True)),
@@ -251,7 +261,7 @@ def test_skipped_annotations_are_label_studios_count(tasks: list[Any]) -> None:
     assert "cancelled" not in build(*tasks, skipped=0).dropped
 
 
-def test_two_labels_with_two_examples_are_trainable() -> None:
+def test_two_labels_with_examples_are_trainable() -> None:
     dataset = build(*(task(number, f"text {number}", annotation("AB"[number % 2])) for number in range(4)))
     check_trainable(dataset, SPACE)  # must not raise
 
@@ -259,11 +269,11 @@ def test_two_labels_with_two_examples_are_trainable() -> None:
 @pytest.mark.parametrize(
     ("tasks", "sentence"),
     [
-        ([], "No text has been labelled yet: 2 labels with 2 examples each are needed."),
+        ([], "No text has been labelled yet: 2 labels with an example each are needed."),
         (
             [task(1, "one", annotation("A", was_cancelled=True)), task(2, None, annotation("A"))],
             (
-                "No label counts yet: 2 labels with 2 examples each are needed. 1 annotation does not count: skipped. "
+                "No label counts yet: 2 labels with an example each are needed. 1 annotation does not count: skipped. "
                 "1 task does not count: without a text."
             ),
         ),

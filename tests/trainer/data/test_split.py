@@ -66,7 +66,7 @@ def test_text_keys_are_equal_only_for_equal_texts(one: str, other: str) -> None:
 
 
 def test_texts_of_symbols_are_split_as_well() -> None:
-    texts = [f"ok {chr(0x1F600 + number)}" for number in range(24)]
+    texts = [f"ok {chr(0x1F600 + number)}" for number in range(96)]
     assert len({fold_of(key) for key in split_keys(texts)}) == FOLDS
     assert split_keys(["a", "b", "c", "d", "e", "E!"])[-1] == split_key("e")
 
@@ -100,15 +100,15 @@ def test_holdout_and_folds_have_their_share(seed: int) -> None:
     held = sum(is_in_holdout(key, len(keys)) for key in keys)
     assert abs(held - 100) < 5 * (500 * 0.2 * 0.8) ** 0.5
     for fold in range(FOLDS):
-        assert abs(sum(fold_of(key) == fold for key in keys) - 100) < 5 * (500 * 0.2 * 0.8) ** 0.5
+        assert abs(sum(fold_of(key) == fold for key in keys) - 50) < 5 * (500 * 0.1 * 0.9) ** 0.5
 
 
 @given(KEYS)
-def test_a_fold_is_one_of_five(key: str) -> None:
+def test_a_fold_is_one_of_ten(key: str) -> None:
     assert fold_of(key) in range(FOLDS)
 
 
 def test_folds_split_the_holdout_as_well() -> None:
     held = [key for key in (split_key(str(number)) for number in range(3_000)) if is_in_holdout(key, 3_000)]
     shares = [sum(fold_of(key) == fold for key in held) / len(held) for fold in range(FOLDS)]
-    assert min(shares) > 0.15
+    assert min(shares) > 0.05

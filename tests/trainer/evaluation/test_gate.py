@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from services.core.domain import GateDecision, OutOfSample
-from services.trainer.evaluation.gate import MIN_LABEL_PAIRS, Pairs, decide, decide_first, pair_up, sign_test
+from services.trainer.evaluation.gate import (
+    BEYOND_DOUBT,
+    MIN_LABEL_PAIRS,
+    MIN_NAMES_PAIRS,
+    Pairs,
+    decide,
+    decide_first,
+    pair_up,
+    sign_test,
+)
 
 
 def pairs_of(**per_label: tuple[int, int, int]) -> Pairs:
@@ -29,6 +38,18 @@ def judged(
     )
 
 
+def against_names(pairs: Pairs, *, asked: bool = False) -> GateDecision:
+    """Compare with a version from label names only."""
+    return decide(
+        pairs,
+        same_method=False,
+        labels_removed=(),
+        compared_with="shop-label-names-only-1",
+        requested=asked,
+        replaces_names=True,
+    )
+
+
 def answers(labels: str, given_by_key: dict[str, str], **more: Any) -> OutOfSample:
     """Answers that are sure of one label: key to label."""
     rows = {key: tuple(float(label == name) for name in labels) for key, label in given_by_key.items()}
@@ -38,7 +59,7 @@ def answers(labels: str, given_by_key: dict[str, str], **more: Any) -> OutOfSamp
 # ------------------------------------------------------------------------------------------------------ the sign test
 @given(st.integers(0, 3_000), st.integers(0, 3_000))
 def test_sign_test_equals_scipys_binomial(b: int, c: int) -> None:
-    assert sign_test(b, c) == pytest.approx(float(binom.cdf(b, b + c, 0.5)), rel=1e-9, abs=1e-300)
+    assert sign_test(b, c) == pytest.approx(float(binom.cdf(b, b + c, 0.5)), rel=1e-9, abs=1e-290)
 
 
 @given(st.integers(0, 300), st.integers(0, 300))
@@ -163,7 +184,7 @@ def test_a_label_under_ten_pairs_is_not_tested_alone(fixed: int, broken: int, sa
             (),
             "label-worse",
             [
-                "Held: recall of 'refund' fell (sign test, p = 0.011): 9 of 26 texts broke and 1 was fixed; in all 13 fixed, 14 broken of 402 texts."
+                "Held: significantly worse on 'refund' (sign test, p = 0.011): 9 of 26 texts broke and 1 was fixed; in all 13 fixed, 14 broken of 402 texts."
             ],
         ),
         (
@@ -378,3 +399,29 @@ def test_first_version_needs_a_significant_difference() -> None:
         assert decision.promote == (sign_test(broken, fixed) < 0.1)
     assert first({("A", "A"): 10, ("B", "B"): 4}).promote
     assert not first({("A", "A"): 10, ("B", "B"): 3}).promote
+
+
+# ------------------------------------------------------------------------------------------------ against label names
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 60))
+def test_label_names_are_replaced_by_what_is_right_more_often(fixed: int, broken: int, others: int) -> None:
+    """On 40 texts or more, or beyond doubt."""
+    total = fixed + broken + others
+    found = against_names(pairs_of(a=(fixed, broken, total)))
+    is_enough = total >= MIN_NAMES_PAIRS or sign_test(broken, fixed) < BEYOND_DOUBT
+    assert found.promote == (fixed > broken and is_enough)
+    assert found.kind == ("better" if found.promote else "not-better" if is_enough else "too-few")
+    assert found.compared_with == "shop-label-names-only-1"
+
+
+def test_lying_names_are_replaced_by_few_labels() -> None:
+    assert against_names(pairs_of(a=(7, 0, 10))).promote
+    assert not against_names(pairs_of(a=(6, 0, 10))).promote
+
+
+def test_nothing_to_compare_keeps_label_names() -> None:
+    assert against_names(pairs_of()).kind == "too-few"
+
+
+def test_requested_version_replaces_label_names_unless_worse() -> None:
+    assert against_names(pairs_of(a=(2, 2, 9)), asked=True).promote
+    assert not against_names(pairs_of(a=(0, 9, 9)), asked=True).promote

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics
 
+from services.core.intervals import wilson_interval
 from services.engine.compute import softmax
 from services.trainer.evaluation.metrics import (
     MAX_TEMPERATURE,
@@ -16,39 +17,15 @@ from services.trainer.evaluation.metrics import (
     accuracy_in_words,
     confusion_matrix,
     estimate,
-    expected_calibration_error,
     f1,
     fit_temperature,
-    near_duplicates,
-    reliability,
     share_in_words,
-    wilson_interval,
 )
+from services.trainer.evaluation.reliability import reliability
 
 
 def one_hot(predicted: list[int], labels: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return np.eye(labels, dtype=np.float32)[predicted]
-
-
-@given(st.integers(0, 100_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_interval_contains_the_share(pair: tuple[int, int]) -> None:
-    right, judged = pair
-    low, high = wilson_interval(right, judged)
-    assert 0.0 <= low <= high <= 1.0
-    if judged:
-        assert low <= right / judged <= high
-
-
-@given(st.integers(0, 200), st.integers(0, 200))
-def test_wilson_interval_is_symmetric(right: int, wrong: int) -> None:
-    low, high = wilson_interval(right, right + wrong)
-    assert wilson_interval(wrong, right + wrong) == pytest.approx((1 - high, 1 - low))
-
-
-def test_wilson_interval_of_known_values() -> None:
-    assert wilson_interval(47, 100) == pytest.approx((0.3751, 0.5671), abs=1e-4)
-    assert wilson_interval(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
-    assert wilson_interval(0, 0) == (0.0, 1.0)
 
 
 ANSWERS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40)
@@ -92,26 +69,6 @@ def test_accuracy_is_shown_from_20_texts_on() -> None:
     assert accuracy_in_words(found) == "47 % (30–64)"
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4)), max_size=30),
-    st.sampled_from([0.5, 0.95]),
-)
-def test_near_duplicates_are_in_another_fold(rows: list[tuple[int, int]], threshold: float) -> None:
-    places = np.array([place for place, _ in rows], np.int64)
-    folds = np.array([fold for _, fold in rows], np.int64)
-    angles = places * 0.25
-    features = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32).reshape(-1, 2)
-    close = (features @ features.T >= threshold) & (folds[:, None] != folds[None, :])
-    assert (near_duplicates(features, folds, threshold) == close.any(axis=1)).all()
-
-
-def test_near_duplicates_are_found_beyond_one_block() -> None:
-    features = np.eye(2_500, 2_500, dtype=np.float32)
-    features[2_400] = features[3]
-    folds = np.where(np.arange(2_500) < 1_250, 0, 1)
-    assert np.flatnonzero(near_duplicates(features, folds)).tolist() == [3, 2_400]
-
-
 def drawn(
     seed: int, texts: int, labels: int, temperature: float
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -138,7 +95,7 @@ def test_temperature_minimises_the_log_loss() -> None:
 
     found = fit_temperature(logits, targets)
     assert loss(found) <= min(loss(found * 0.97), loss(found * 1.03))
-    assert expected_calibration_error(softmax(logits, found), targets) < 0.03
+    assert reliability(softmax(logits, found), targets).error < 0.03
 
 
 @given(st.integers(0, 1_000), st.integers(20, 60), st.integers(2, 5), st.floats(-20, 20))
@@ -194,18 +151,3 @@ def test_probabilities_are_float32_and_sum_to_one() -> None:
     assert found.dtype == np.float32
     assert found.sum(axis=1) == pytest.approx(np.ones(100), abs=1e-6)
     assert softmax(np.zeros((0, 3), np.float32)).shape == (0, 3)
-
-
-def test_expected_calibration_error() -> None:
-    probabilities = np.array([[0.9, 0.1]] * 10, np.float32)
-    assert expected_calibration_error(probabilities, np.array([0] * 9 + [1])) == pytest.approx(0.0, abs=1e-6)
-    assert expected_calibration_error(probabilities, np.array([1] * 10)) == pytest.approx(0.9)
-    assert expected_calibration_error(np.zeros((0, 2), np.float32), np.zeros(0, np.int64)) == 0.0
-
-
-def test_bins_hold_their_upper_edge() -> None:
-    probabilities = np.array([[1.0, 0.0], [0.5, 0.5], [0.6, 0.4]])
-    texts, actual, right = reliability(probabilities, np.array([0, 1, 0]), bins=2)
-    assert texts.tolist() == [1, 2]
-    assert actual.tolist() == pytest.approx([0.5, 1.6])
-    assert right.tolist() == [0.0, 2.0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,27 +12,20 @@ from numpy.typing import NDArray
 
 from services.core import documents
 from services.core.domain import OutOfSample, Report, Uncounted
-from services.trainer.data.dataset import Dataset, Example
+from services.trainer.data.dataset import Dataset
 from services.trainer.evaluation.gate import pair_up
 from services.trainer.evaluation.metrics import estimate
-from services.trainer.evaluation.report import MAX_CHANGED, MAX_ERRORS, build_report, changed_texts
-from tests.support.label_states import EMPTY_STATE
-
-SECRET = "a text that must not leave"
-
-
-def dataset_of(labels: list[str], names: tuple[str, ...] = ("A", "B")) -> Dataset:
-    examples = tuple(
-        Example(f"{number:064x}", f"{SECRET} {number}", label, 100 + number)
-        for number, label in enumerate(labels)
-    )
-    return Dataset(
-        examples,
-        names,
-        EMPTY_STATE,
-        (Uncounted("cancelled", 2), Uncounted("foreign_label", 1, ('"gone"',))),
-        (5, 6),
-    )
+from services.trainer.evaluation.report import (
+    MAX_CHANGED,
+    MAX_MATRIX,
+    MAX_NAMES,
+    MAX_THIRD_OPINIONS,
+    build_report,
+    changed_texts,
+    report_bytes,
+)
+from services.trainer.evaluation.report_rows import MAX_ERRORS
+from tests.trainer.evaluation.datasets import SECRET, dataset_of
 
 
 def report_of(dataset: Dataset, rows: list[int], probabilities: list[list[float]]) -> dict[str, Any]:
@@ -51,7 +45,7 @@ def test_report_counts_evaluated_texts() -> None:
     assert report["confusion"] == [[1, 1], [0, 1]]
     assert report["dropped"] == {"cancelled": 2, "foreign_label": 1}
     assert report["not_counted"][1] == {"reason": "foreign_label", "count": 1, "examples": ['"gone"']}
-    assert report["third_opinion"] == [5, 6]
+    assert (report["third_opinion"], report["third_opinions"]) == ([5, 6], 2)
     assert report["estimate"]["right"] == 2
     assert report["estimate"]["in_words"] == "too few labels to tell"
     assert report["expected_calibration_error"] == pytest.approx((0.1 + 0.6 + 0.2) / 3, abs=1e-4)
@@ -166,3 +160,39 @@ def test_reads_a_report_of_an_earlier_release() -> None:
     written = report_of(dataset_of(["A", "B"]), [0], [[0.9, 0.1]])
     assert "changed" not in written
     assert documents.load(Report, json.dumps(written).encode(), "report.json").changed is None
+
+
+def test_a_report_reads_back_with_every_section() -> None:
+    written = report_of(dataset_of(["A", "A", "B"]), [0, 1, 2], [[0.4, 0.6], [0.1, 0.9], [0.2, 0.8]])
+    found = documents.load(Report, report_bytes(written), "report.json")
+    assert [(one.true, one.predicted, one.texts, one.tasks) for one in found.confusions] == [
+        (0, 1, 2, (101, 100))
+    ]
+    assert found.expected_calibration_error == written["expected_calibration_error"]
+    assert (found.temperature, sum(one.texts for one in found.reliability)) == (1.5, 3)
+    assert found.disagreement is not None
+
+
+def test_a_report_of_many_labels_and_texts_is_bounded() -> None:
+    """500 labels of 1,000 Chinese characters, 100,000 texts, every answer wrong."""
+    names = tuple(f"{number:04d}{'字' * 996}" for number in range(500))
+    rng, rows = np.random.default_rng(0), np.arange(100_000)
+    dataset = dataset_of([names[label] for label in rng.integers(0, 500, 100_000)], names)
+    dataset = replace(dataset, third_opinion=tuple(range(100_000)))
+    predicted = (dataset.targets + 1 + rng.integers(0, 499, 100_000)) % 500
+    answers = np.zeros((100_000, 500), np.float16)
+    answers[rows, predicted] = 0.9
+    found = estimate(answers, dataset.targets, "cross-fit", None)
+    report = build_report(dataset, rows, answers, found, 1.0)
+    written = report_bytes(report)
+    names_alone = 2 * len("".join(names).encode())
+    assert len(written) < 700_000 + names_alone + 3 * MAX_NAMES
+    assert len(report["third_opinion"]) == MAX_THIRD_OPINIONS  # type: ignore[arg-type]
+    assert report["third_opinions"] == 100_000
+
+
+def test_a_matrix_of_very_many_labels_is_left_out() -> None:
+    names = tuple(map(str, range(MAX_MATRIX + 1)))
+    report = report_of(dataset_of(["0", "1"], names), [0], [[0.0, 1.0] + [0.0] * (len(names) - 2)])
+    assert report["confusion"] == []
+    assert report["confusions"] == [{"true": 0, "predicted": 1, "texts": 1, "tasks": [100]}]

@@ -18,6 +18,7 @@ from services.core.runs import Runs
 from services.core.store.files import FileStore
 from services.trainer.data.features import Rows
 from services.trainer.methods.checkpoints import Checkpoints
+from services.trainer.methods.hidden_states import Texts
 from services.trainer.methods.loop import epoch_batches, logits_of, optimiser_for, rate_at, schedule, train
 from services.trainer.methods.plan import Plan, Recipe
 from services.trainer.process.lifecycle import Stop
@@ -61,7 +62,7 @@ def fit(folder: Path, stop: Stop, *, attempt: int = 1, seconds: float = 1e9, rec
     checkpoints.resume("f")
     checkpoints.begin("f", plan)
     with Progress(Runs(FileStore(folder)), RunStatus("1-1", RunState.RUNNING)) as progress:
-        train(model, model.head, ids, targets, 0, recipe, checkpoints.fold("all"), progress, stop)
+        train(model, model.head, Texts(ids, 0), targets, recipe, checkpoints.fold("all"), progress, stop)
     return model
 
 
@@ -108,7 +109,7 @@ def test_optimiser_groups() -> None:
 def test_training_learns_and_reports_progress(tmp_path: Path) -> None:
     model = fit(tmp_path, Stop())
     ids, targets = texts()
-    logits = logits_of(model, ids, 2, 0, Stop())
+    logits = logits_of(model, Texts(ids, 0), 2, Stop())
     assert (logits.argmax(1) == targets).mean() > 0.95
     status = Runs(FileStore(tmp_path)).status("1-1")
     assert status is not None
@@ -135,4 +136,4 @@ def test_writes_checkpoints_when_due(tmp_path: Path) -> None:
 def test_inference_is_preempted() -> None:
     ids, _ = texts()
     with pytest.raises(Preempted):
-        logits_of(Bag(), ids, 2, 0, Stop(requested=True))
+        logits_of(Bag(), Texts(ids, 0), 2, Stop(requested=True))

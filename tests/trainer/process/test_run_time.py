@@ -26,7 +26,7 @@ def test_zero_seconds_mean_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_run_time_ends_the_second_method_only(world: TrainerWorld) -> None:
-    world.label(300)
+    world.label(1_000)
     run = world.request(Method.AUTO, **LONG)
     with serve_label_studio(world) as url:
         done = _ended(trainer_command(world, run), trainer_environment(url, FITLOOP_RUN_SECONDS="30"))

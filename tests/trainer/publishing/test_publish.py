@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from services.core.domain import Method
 from services.core.errors import (
     BadData,
     CorruptVersion,
@@ -18,8 +18,8 @@ from services.core.errors import (
     StoreUnreachable,
 )
 from services.core.store.files import FileStore
+from services.engine.head import Head
 from services.trainer.process.lifecycle import is_transient
-from services.trainer.publishing import export as module
 from tests.support.trainer import TrainerWorld
 
 
@@ -91,31 +91,20 @@ def test_a_full_temporary_folder_is_a_store_error(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     world.label(30)
-    monkeypatch.setattr(module, "attach_int8", full)
+    monkeypatch.setattr(Head, "write", full)
     with pytest.raises(StoreError, match="cannot be written to .*: No space left on device"):
         world.train(world.request())
 
 
-def test_a_model_that_differs_is_not_published(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    def swapped(folder: Path, *_: object, **__: object) -> tuple[str, str]:
-        from safetensors.numpy import load_file, save_file
+def test_a_head_that_differs_is_not_published(world: TrainerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Head.write
 
-        path = folder / "3_Dense" / "model.safetensors"
-        save_file({name: tensor + 1 for name, tensor in load_file(path).items()}, path)
-        return "torch-fp32", "no int8 here"
+    def swapped(self: Head, folder: Path) -> None:
+        (layer,) = self.layers
+        write(replace(self, layers=(replace(layer, bias=layer.bias + 9),)), folder)
 
     world.label(30)
-    monkeypatch.setattr(module, "attach_int8", swapped)
+    monkeypatch.setattr(Head, "write", swapped)
     with pytest.raises(EngineError, match="differ from the trained model's"):
         world.train(world.request())
     assert world.registry.versions(world.key) == []
-
-
-@pytest.mark.parametrize("method", [Method.FINETUNE, Method.LP_FT, Method.LINEAR_PROBE])
-def test_fp32_is_served_without_int8(
-    world: TrainerWorld, method: Method, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "attach_int8", lambda *_, **__: ("torch-fp32", "no int8 here"))
-    world.label(30)
-    world.train(world.request(method, num_train_epochs=1.0))
-    assert world.manifest("support-1").artefact.engine_reason == "no int8 here"

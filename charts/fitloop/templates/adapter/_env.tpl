@@ -27,6 +27,7 @@
 - {name: FITLOOP_ROLLOUT_DEADLINE_SECONDS, value: {{ .Values.rollout.deadlineSeconds | quote }}}
 - {name: FITLOOP_ROLLOUT_MIN_INTERVAL_SECONDS, value: {{ .Values.rollout.minIntervalSeconds | quote }}}
 - {name: FITLOOP_ROLLOUT_FLIP_SECONDS, value: {{ .Values.rollout.flipSeconds | quote }}}
+- {name: FITLOOP_BLIND_SHARE, value: {{ .Values.adapter.blindShare | quote }}}
 - {name: FITLOOP_METRICS_PROJECTS, value: {{ int .Values.monitoring.projects | quote }}}
 {{- with (include "fitloop.pathPrefix" .) }}
 - {name: FITLOOP_PATH_PREFIX, value: {{ . | quote }}}
@@ -49,6 +50,8 @@
 - {name: FITLOOP_DEBOUNCE_SECONDS, value: {{ $t.debounceSeconds | quote }}}
 - {name: FITLOOP_RECONCILE_SECONDS, value: {{ $t.reconcileSeconds | quote }}}
 - {name: FITLOOP_MAX_ACTIVE_RUNS, value: {{ int $t.maxActive | quote }}}
+- {name: FITLOOP_EMBED_SECONDS, value: {{ $t.embedSeconds | quote }}}
+- {name: FITLOOP_COLD_START, value: {{ $t.coldStart | quote }}}
 - {name: FITLOOP_MIN_SECONDS_BETWEEN_RUNS, value: {{ $t.minSecondsBetweenRuns | quote }}}
 - {name: FITLOOP_TRAINING_BUDGET_SECONDS, value: {{ $t.budgetSeconds | quote }}}
 - {name: FITLOOP_MAX_LENGTH, value: {{ int $t.maxLength | quote }}}

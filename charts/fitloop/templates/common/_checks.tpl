@@ -76,7 +76,7 @@
 {{/* Times that depend on each other. A run's pod gets its time as in fitloop.trainer.env. */}}
 {{- define "fitloop.checks.times" -}}
 {{- $v := .Values -}}
-{{- if lt (float64 $v.rollout.flipSeconds) 1.0 }}{{ fail (printf "rollout.flipSeconds is %v, and adapters read the serving table every 0.5 s, so they would switch to a new version at different moments: set it to 1 or more" $v.rollout.flipSeconds) }}{{ end -}}
+{{- if lt (float64 $v.rollout.flipSeconds) 0.5 }}{{ fail (printf "rollout.flipSeconds is %v, and adapters read the serving table every 0.25 s, so they would switch to a new version at different moments: set it to 0.5 or more" $v.rollout.flipSeconds) }}{{ end -}}
 {{- $run := max 60 (sub (int $v.trainer.activeDeadlineSeconds) 120) -}}
 {{- range $name := list "budgetSeconds" "checkpointSeconds" -}}
 {{- $seconds := index $v.training $name -}}

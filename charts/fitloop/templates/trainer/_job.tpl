@@ -18,6 +18,7 @@ arguments, and one variable. */}}
 {{ include "fitloop.env.store" (dict "root" . "component" "trainer") }}
 {{ include "fitloop.env.labelStudio" . }}
 - {name: FITLOOP_CHECKPOINT_SECONDS, value: {{ .Values.training.checkpointSeconds | quote }}}
+- {name: FITLOOP_POOL_SECONDS, value: {{ .Values.training.poolSeconds | quote }}}
 - {name: FITLOOP_REQUIRE_GPU, value: {{ not $t.allowCpu | quote }}}
 - {name: FITLOOP_KEEP_LOG, value: "true"}
 - {name: FITLOOP_RUN_SECONDS, value: {{ max 60 (sub (int $t.activeDeadlineSeconds) 120) | quote }}}

@@ -1,0 +1,70 @@
+"""A request in the scheduler's queue, and its texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from time import perf_counter
+from typing import NamedTuple
+
+from services.engine.compute import Scores, TokenIds
+from services.engine.model import Model
+from services.engine.recent import Known
+
+
+class QueuedText(NamedTuple):
+    """A text to compute."""
+
+    length: int
+    """In tokens."""
+    serial: int
+    """Unique, so that comparing two texts never compares `ids`."""
+    ids: TokenIds
+    request: QueuedRequest
+    row: int
+
+
+class QueuedRequest:
+    """A request whose missing rows are being computed. The scheduler's lock guards it."""
+
+    __slots__ = (
+        "dequeued",
+        "entered",
+        "features",
+        "finished",
+        "future",
+        "items",
+        "left",
+        "model",
+        "project_key",
+        "waited",
+    )
+
+    def __init__(
+        self,
+        model: Model,
+        known: Known,
+        encoded: Sequence[TokenIds],
+        serials: Iterator[int],
+        project_key: str,
+    ) -> None:
+        """`encoded` are the token ids of the missing rows."""
+        self.model = model
+        self.project_key = project_key
+        self.features = known.features
+        self.future: Future[Scores] = Future()
+        self.finished = False
+        rows = zip(known.missing, encoded, strict=True)
+        self.items = sorted(QueuedText(len(ids), next(serials), ids, self, row) for row, ids in rows)
+        self.dequeued = bytearray(len(known.features))
+        self.left = len(encoded)
+        """Rows not answered yet."""
+        self.entered = perf_counter()
+        self.waited: float | None = None
+        """Seconds until the first batch with one of its texts."""
+
+    def anchor(self) -> QueuedText | None:
+        """Return the longest text that is not in a batch yet."""
+        while self.items and self.dequeued[self.items[-1].row]:
+            self.items.pop()
+        return self.items[-1] if self.items else None
