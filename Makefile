@@ -42,9 +42,8 @@ test: lint $(if $(FAST),,.ls-venv/.stamp)  ## run all checks: lint, generated do
 	@$(BIN)/python -m services.cli.reference --check docs/configuration.md
 	@$(BIN)/python -m services.cli.metrics_reference --check docs/metrics.md
 	@echo "== tests$(if $(FAST), (without Label Studio))"
-	@$(if $(FAST),,FITLOOP_LABEL_STUDIO="$(CURDIR)/$(LABEL_STUDIO)") $(BIN)/python -m pytest \
-		-m "not wide$(if $(FAST), and not labelstudio)" -n $(PROCESSES) --dist loadfile \
-		--cov --cov-report=term
+	@$(if $(FAST),,FITLOOP_LABEL_STUDIO="$(CURDIR)/$(LABEL_STUDIO)") PYTHON="$(BIN)/python" \
+		tests/run -m "not wide$(if $(FAST), and not labelstudio)" -n $(PROCESSES) --dist loadfile --cov --cov-report=term
 
 test-cluster: .venv/.stamp .ls-venv/.stamp  ## test every profile and fault on the cluster of KUBECONFIG (about 40 minutes)
 	@FITLOOP_LABEL_STUDIO="$(CURDIR)/$(LABEL_STUDIO)" $(BIN)/python -m pytest tests/e2e tests/chart tests/cluster -m cluster
