@@ -26,6 +26,8 @@ class Method(StrEnum):
     FINETUNE = "finetune"
     ZERO_SHOT = "zero-shot"
     """From label names and unlabelled texts alone, before there are labels; made by runs of kind `embed`."""
+    LABEL_STUDIO_ML = "label-studio-ml"
+    """By `fit` of a class of the operator's, a subclass of `LabelStudioMLBase`: `Parameters.model`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,13 @@ class Parameters:
     control: str | None = None
     """The control of the label config to learn, or several separated by commas, of which the first usable one is learnt; in
     a request, the chosen one. None: by the order of the label config."""
+    model: str | None = None
+    """`package.module:Class`, for the method `label-studio-ml` alone."""
+
+    @property
+    def is_own_model(self) -> bool:
+        """Whether a class of the operator's trains and predicts."""
+        return self.method is Method.LABEL_STUDIO_ML
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from services.core.documents import FORMAT, Extensible
 from services.core.domain.estimates import Estimate, ExpectedAccuracy, GateDecision
@@ -40,15 +41,42 @@ class Lineage:
     """How many of its last layers a fine-tune trained; 0: all of them, and of a probe none."""
 
 
+OWN_MODEL: Final = "label-studio-ml"
+"""`Artefact.layout` and `Artefact.engine` of a version whose answers a class of the operator's computes."""
+OWN_MODEL_FILES: Final = "files/"
+"""Its files in such a version: what `fit` left in MODEL_DIR; none of a class that only predicts."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnModel(Extensible):
+    """A version of a class of the operator's: how it was made, and what is known of it."""
+
+    model: str
+    """`package.module:Class`."""
+    fitted_from: float = 0.0
+    """When `fit` began: it has not read later annotations. 0: the class has no `fit`."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """What `fit` returned as `metrics`; unchecked."""
+    tasks: int = 0
+    """Tasks of the smoke test."""
+    answered: int = 0
+    """Of these, tasks with a prediction."""
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Reason → results of the smoke test that do not fit the label config."""
+    seconds_per_task: float | None = None
+    """Of the smoke test; None without one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Artefact:
     """How to load a version: a head beside a shared encoder, or a folder with the whole model."""
 
     layout: str
     """`head`: head.safetensors, for the features of `Manifest.encoder`. Whole models, as those of 0.1.0 and of architectures
-    whose classifiers are more than dense layers: `sequence-classification` (transformers) or `sentence-transformers`."""
+    whose classifiers are more than dense layers: `sequence-classification` (transformers) or `sentence-transformers`. `label-studio-ml`:
+    the files of the operator's class, in the folder `files/`."""
     engine: str
-    """`encoder`: the encoder's own. For whole models `ct2-int8` (in the folder `ct2/`) or `torch-fp32`."""
+    """`encoder`: the encoder's own. For whole models `ct2-int8` (in the folder `ct2/`) or `torch-fp32`. `label-studio-ml`: the class."""
     engine_reason: str
     max_length: int
     temperature: float
@@ -99,12 +127,14 @@ class Manifest:
     curve: tuple[CurvePoint, ...] = ()
     """The learning curve up to this version, which is the last point; it outlives the earlier versions. () from an earlier release,
     and without an expected accuracy."""
+    own_model: OwnModel | None = None
+    """None unless a class of the operator's computes the answers."""
     format: int = FORMAT
 
     @property
     def is_evaluated(self) -> bool:
         """Whether labels say how often its probabilities are right: not those of a version that was made from label names only."""
-        return self.method is not Method.ZERO_SHOT
+        return self.method is not Method.ZERO_SHOT and (not self.own_model or bool(self.estimate.source))
 
 
 def expired_versions(

@@ -31,6 +31,8 @@ from services.core.settings.deployment import (
     TracingSettings,
 )
 from services.core.settings.group import Group, Inside, trim, value_problem, variables
+from services.core.settings.own_model import OwnModelSettings
+from services.core.settings.parameters import apply_overrides
 from services.core.settings.training import ServingSettings, TrainingSettings
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "LabelStudioSettings",
     "LoggingSettings",
     "MetricsSettings",
+    "OwnModelSettings",
     "RolloutSettings",
     "S3Settings",
     "ServingSettings",
@@ -59,6 +62,7 @@ GROUPS: dict[str, type[Group]] = {
     "s3": S3Settings,
     "trigger": TriggerSettings,
     "training": TrainingSettings,
+    "own_model": OwnModelSettings,
     "serving": ServingSettings,
     "logging": LoggingSettings,
     "metrics": MetricsSettings,
@@ -91,6 +95,7 @@ class Settings:
     s3: S3Settings = field(default_factory=S3Settings)
     trigger: TriggerSettings = field(default_factory=TriggerSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    own_model: OwnModelSettings = field(default_factory=OwnModelSettings)
     serving: ServingSettings = field(default_factory=ServingSettings)
     logging: LoggingSettings = field(default_factory=LoggingSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
@@ -120,7 +125,7 @@ class Settings:
         problems += trim_foreign_variables(os.environ)
         if half := _incomplete_login(groups.get("auth")):
             problems.append(half)
-        problems += _disallowed_base_models(groups.get("trigger"), groups.get("training"))
+        problems += _wrong_models(groups.get("trigger"), groups.get("training"))
         if problems:
             raise BadConfig("These settings are wrong: " + "; ".join(problems) + ".")
         found = cls(**groups)  # type: ignore[arg-type]  # each group is built by the class of its own name
@@ -162,16 +167,27 @@ def conflicting_variables() -> list[str]:
     return found
 
 
-def _disallowed_base_models(trigger: Group | None, training: Group | None) -> list[str]:
-    """Return problems for projects whose settings name a base model that is not allowed."""
+def _wrong_models(trigger: Group | None, training: Group | None) -> list[str]:
+    """Return problems for projects whose settings name a base model that is not allowed, and contradictions of method and class."""
     if not isinstance(trigger, TriggerSettings) or not isinstance(training, TrainingSettings):
         return []
-    problems = []
+    general = training.parameters()
+    problems, is_used = [], general.is_own_model or bool(training.allowed_models)
+    if general.is_own_model and not general.model:
+        problems.append(
+            "METHOD is label-studio-ml, which needs a class: set FITLOOP_MODEL to package.module:Class"
+        )
     for number in trigger.projects:
+        own = trigger.parameters_of(number)
         try:
-            training.check_allowed(trigger.parameters_of(number).get("base_model", training.base_model))
+            training.check_allowed(own.get("base_model", training.base_model))
+            is_used |= apply_overrides(general, own).is_own_model
         except BadRequest as error:
             problems.append(f"FITLOOP_PROJECTS, project {number}: {str(error).rstrip('.')}")
+    if general.model and not is_used:
+        problems.append(
+            "FITLOOP_MODEL is set and no project uses it: set METHOD=label-studio-ml, or that method of a project in FITLOOP_PROJECTS"
+        )
     return problems
 
 

@@ -15,12 +15,13 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from services.core.domain import Parameters
+from services.core.domain import Method, Parameters
 from services.core.errors import BadRequest
 from services.core.settings.training import TrainingSettings
 
 PARAMETER_NAMES = tuple(field.name for field in fields(Parameters))
 BASE_MODEL = "base_model"
+MODEL = "model"
 EACH_N_UPDATES = "start_training_each_n_updates"
 """A project setting that is not a run parameter."""
 CONTROL_IS_PER_PROJECT = (
@@ -49,6 +50,8 @@ def parse_parameters(
             text = _checked_text(name, value)
             if training is not None and name == BASE_MODEL:
                 training.check_allowed(text)
+            if training is not None and name == MODEL:
+                training.check_allowed_model(text)
             valid[name] = text
         except BadRequest as error:
             problems.append(str(error))
@@ -97,11 +100,24 @@ def apply_overrides(
 ) -> Parameters:
     """Return `parameters` with the overrides applied. Raises BadRequest that names the first wrong one.
 
-    `training` restricts the base models.
+    `training` restricts the base models, and the classes to those of `parameters`, which the operator chose, and allowed ones.
     """
     if training is not None and BASE_MODEL in overrides:
         training.check_allowed(overrides[BASE_MODEL])
-    return replace(parameters, **{name: _parse_value(name, text) for name, text in overrides.items()})
+    found = replace(parameters, **{name: _parse_value(name, text) for name, text in overrides.items()})
+    if MODEL in overrides and not found.is_own_model:
+        raise BadRequest(
+            f"Parameter model needs method {Method.LABEL_STUDIO_ML.value}, and the method is {found.method.value}: set that, or "
+            "omit model."
+        )
+    if found.is_own_model and not found.model:
+        raise BadRequest(
+            f"Method {Method.LABEL_STUDIO_ML.value} needs a model: set FITLOOP_MODEL, or the parameter model, to package.module:Class."
+        )
+    is_chosen = parameters.is_own_model and parameters.model == found.model
+    if training is not None and found.model and found.is_own_model and not is_chosen:
+        training.check_allowed_model(found.model)
+    return found
 
 
 def _project_id(key: object) -> int:

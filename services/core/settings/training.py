@@ -13,6 +13,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from services.core.domain import Method, Parameters
 from services.core.errors import BadRequest
 from services.core.settings.group import Group, Inside
+from services.core.settings.own_model import class_name
 
 
 def available_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
@@ -52,7 +53,12 @@ class TrainingSettings(Group):
     method: Annotated[Method, AfterValidator(_is_trainable)] = Field(
         Method.AUTO, validation_alias=AliasChoices("METHOD", "FITLOOP_METHOD")
     )
-    """`auto`, `linear-probe`, `finetune` or `lp-ft`."""
+    """`auto`, `linear-probe`, `finetune` or `lp-ft`; or `label-studio-ml`: the class that `FITLOOP_MODEL` names."""
+    model: Annotated[str, AfterValidator(class_name)] | None = None
+    """`package.module:Class`, a subclass of `LabelStudioMLBase` that trains and predicts where the method is `label-studio-ml`."""
+    allowed_models: Annotated[tuple[str, ...], NoDecode] = ()
+    """Classes that extra parameters and commands may name: patterns such as `sentiment.*`, separated by commas. Empty: none, so that only the
+    settings choose a class."""
     base_model: Annotated[str, Inside.LINE] = Field(
         "bert-base-multilingual-cased", validation_alias="BASELINE_MODEL_NAME"
     )
@@ -96,7 +102,7 @@ class TrainingSettings(Group):
     rendezvous: str = ""
     """host:port of the run's pod 0, where its pods rendezvous."""
 
-    @field_validator("allowed_base_models", mode="before")
+    @field_validator("allowed_base_models", "allowed_models", mode="before")
     @classmethod
     def _patterns(cls, value: object) -> object:
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
@@ -113,6 +119,14 @@ class TrainingSettings(Group):
                 f"Choose one that matches, or omit base_model to use {self.base_model!r}."
             )
 
+    def check_allowed_model(self, model: str) -> None:
+        """Raise BadRequest unless `allowed_models` includes this class: what names it is no setting."""
+        if not any(fnmatchcase(model, pattern) for pattern in self.allowed_models):
+            raise BadRequest(
+                f"Model {model!r} is not allowed by FITLOOP_ALLOWED_MODELS "
+                f"({', '.join(self.allowed_models) or 'which is empty'}): classes run as programs, so only settings choose one."
+            )
+
     def parameters(self) -> Parameters:
         """Return the default parameters of a run."""
         return Parameters(
@@ -124,6 +138,7 @@ class TrainingSettings(Group):
             weight_decay=self.weight_decay,
             budget_seconds=self.budget_seconds,
             max_length=self.max_length,
+            model=self.model,
         )
 
 

@@ -19,6 +19,8 @@ INSIDE = ["\n", "\r", "\0", "\u2028"]
 UNSEEN = [" ", "\t", "\u00a0", "\u200b", "\ufeff"]
 
 GOOD: dict[str, str] = {
+    "model": "mails.model:Mails",
+    "variables": "THRESHOLD",
     "blind_share": "0.25",
     "url": "http://host:8080/path",
     "public_url": "https://host",

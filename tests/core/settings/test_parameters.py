@@ -42,10 +42,10 @@ def test_anything_but_an_object_is_a_problem_in_a_sentence(raw: object) -> None:
 
 
 def test_good_values_are_kept_beside_bad_ones() -> None:
-    overrides, problems = parse_parameters({"model": "x", "num_train_epochs": 3, "weight_decay": -1})
+    overrides, problems = parse_parameters({"nonsense": "x", "num_train_epochs": 3, "weight_decay": -1})
     assert overrides == {"num_train_epochs": "3"}
     assert problems == [
-        f"'model' is not a run parameter: choose one of {', '.join(PARAMETER_NAMES)}.",
+        f"'nonsense' is not a run parameter: choose one of {', '.join(PARAMETER_NAMES)}.",
         "Parameter weight_decay cannot be '-1': Input should be greater than or equal to 0.",
     ]
 
@@ -94,11 +94,15 @@ def test_overrides_take_their_places_and_types() -> None:
         "max_length": "64",
         "seed": "3",
         "control": "topic",
+        "model": "mails.model:Mails",
     }
     assert set(given) == set(PARAMETER_NAMES) == {field.name for field in fields(Parameters)}
-    assert apply_overrides(Parameters(), given) == Parameters(
-        Method.LINEAR_PROBE, "a/b", "mails", 3e-5, 2.0, 0.0, 10.0, 64, 3, "topic"
+    own = {**given, "method": "label-studio-ml"}
+    assert apply_overrides(Parameters(), own) == Parameters(
+        Method.LABEL_STUDIO_ML, "a/b", "mails", 3e-5, 2.0, 0.0, 10.0, 64, 3, "topic", "mails.model:Mails"
     )
+    del given["model"]
+    assert apply_overrides(Parameters(), given).method is Method.LINEAR_PROBE
 
 
 def test_no_overrides_change_nothing() -> None:

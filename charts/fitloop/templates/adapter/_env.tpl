@@ -38,6 +38,12 @@
 {{- define "fitloop.env.training" -}}
 {{- $t := .Values.training -}}
 - {name: METHOD, value: {{ $t.method | quote }}}
+{{- with $t.model }}
+- {name: FITLOOP_MODEL, value: {{ . | quote }}}
+{{- end }}
+{{- with $t.allowedModels }}
+- {name: FITLOOP_ALLOWED_MODELS, value: {{ join "," . | quote }}}
+{{- end }}
 - {name: BASELINE_MODEL_NAME, value: {{ $t.baseModel | quote }}}
 {{- with $t.allowedBaseModels }}
 - {name: FITLOOP_ALLOWED_BASE_MODELS, value: {{ join "," . | quote }}}
