@@ -125,6 +125,12 @@ class EngineError(FitloopError):
     """A version cannot be loaded, or failed its smoke test."""
 
 
+class ModelClassError(EngineError):
+    """A user's model class cannot be imported, raised, did not answer in time, or its process ended (exit 65)."""
+
+    exit_code = 65
+
+
 class Overloaded(FitloopError):
     """The queue of texts is full; the answer is 503 with Retry-After."""
 
