@@ -30,6 +30,7 @@ CROSS_VALIDATED_NOTE: Final = (
 )
 MIN_EVALUATED_TEXTS: Final = 20
 """Evaluated texts below which no cross-validated accuracy is shown."""
+_SOURCES: Final = {"cross-fit": "cross-validated", "later-labels": "on later annotations"}
 _CHOSEN: Final = {
     Selection.UNCERTAIN: "chosen by uncertainty",
     Selection.RANDOM: "chosen as if at random",
@@ -41,8 +42,14 @@ def headline(expected: ExpectedAccuracy | None, estimate: Estimate) -> str:
     """Return `about 80 % (±5)`, or why there is no figure; of a version of an earlier release the cross-validated accuracy."""
     if expected is not None:
         return expected_in_words(expected)
-    named = "cross-validated" if estimate.source == "cross-fit" else "on a holdout"
-    return f"{found}, {named}" if "%" in (found := cross_validated(estimate)) else found
+    return (
+        f"{found}, {evaluated_in_words(estimate)}" if "%" in (found := cross_validated(estimate)) else found
+    )
+
+
+def evaluated_in_words(estimate: Estimate) -> str:
+    """Return `cross-validated`, `on a holdout`, or `on later annotations`."""
+    return _SOURCES.get(estimate.source, "on a holdout")
 
 
 def named_headline(manifest: Manifest) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from services.core.errors import BadConfig
+from services.core.settings import Settings
 
 _MODEL: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
@@ -41,6 +42,19 @@ class WorkerSettings:
     """Seconds for importing the class and for its `setup`, which may download a model."""
     predict_seconds: float = 60.0
     """Seconds for one call of `predict`, unless the caller gives fewer."""
+
+
+def worker_settings(settings: Settings) -> WorkerSettings:
+    """Return how processes of classes run, as the settings say."""
+    own, label_studio = settings.own_model, settings.label_studio
+    return WorkerSettings(
+        label_studio_url=label_studio.url,
+        label_studio_api_key=label_studio.api_key.get_secret_value(),
+        variables=own.variables,
+        threads=settings.serving.threads,
+        memory_mb=own.worker_mb,
+        predict_seconds=own.predict_seconds,
+    )
 
 
 def check_model(model: str) -> None:

@@ -25,6 +25,7 @@ from services.core.settings import Settings
 from services.core.telemetry import tracing
 from services.core.telemetry.logs import configure, log_uncaught
 from services.trainer.embedding import embed
+from services.trainer.own_model import train_own_model
 from services.trainer.process import ReadOnlyStore, RetryingStore, Run, parse_run_url, read_request
 from services.trainer.process.distributed import Distributed, join, rank_and_world_size
 from services.trainer.process.lifecycle import Exit, Stop, exit_code_of_leader, exit_for, exit_process
@@ -97,20 +98,15 @@ def _work(runs: Runs, request: RunRequest, progress: Progress, stop: Stop, log_t
         labels = LabelStudio(settings.label_studio)
         seconds, pool_seconds = settings.training.checkpoint_seconds, settings.training.pool_seconds
         with scratch(), tracing.span("run", ids, parent=request.traceparent):
-            work = embed if request.kind == EMBED else train
-            work(
-                Run(
-                    request,
-                    Runs(store),
-                    Registry(store),
-                    labels,
-                    progress,
-                    stop,
-                    seconds,
-                    group,
-                    pool_seconds,
-                )
+            run = Run(
+                request, Runs(store), Registry(store), labels, progress, stop, seconds, group, pool_seconds
             )
+            if request.kind == EMBED:
+                embed(run)
+            elif request.parameters.is_own_model:
+                train_own_model(run, settings, labels)
+            else:
+                train(run)
         if isinstance(group, Distributed) and not group.leads:
             group.wait_for_leader(stop)
             return Exit(RunState.PREEMPTED, Preempted.exit_code, None)  # unless rank 0's status differs

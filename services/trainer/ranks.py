@@ -3,7 +3,7 @@
 torch's launcher starts them and lets them rendezvous; this adds what a Job needs: the exit code is that of the process that
 failed first (75, 64, 65 and 78 have a meaning; torchrun makes 1 of them all), SIGTERM is forwarded and the processes' last
 checkpoint waited for, and a pod that starts again after the run is done ends with 0. A single process becomes the trainer, and
-so does pod 0's for a run of kind `embed`, for which the other pods have nothing to do.
+so does pod 0's for a run of kind `embed`, or of a class of the operator's, for which the other pods have nothing to do.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.execv(sys.executable, [sys.executable, *_TRAINER, *rest])  # noqa: S606 - our own program
         if is_done(run):
             return 0
-        if is_embed(run):
-            return embed_alone(topology, rest)
+        if is_alone(run):
+            return run_alone(topology, rest)
         return launch(topology, run, rest)
     except FitloopError as error:
         sys.stderr.write(f"{error}\n")
@@ -79,15 +79,15 @@ def is_done(run: str) -> bool:
     return status is not None and status.state is RunState.DONE
 
 
-def is_embed(run: str) -> bool:
-    """Return whether the run computes features of unlabelled texts."""
+def is_alone(run: str) -> bool:
+    """Return whether one process does the run: it computes features of unlabelled texts, or a class of the operator's trains."""
     store, name = parse_run_url(run)
     request = Runs(store).request(name)
-    return request is not None and request.kind == EMBED
+    return request is not None and (request.kind == EMBED or request.parameters.is_own_model)
 
 
-def embed_alone(topology: Topology, arguments: Sequence[str]) -> int:
-    """Become the one process that computes features, in pod 0; the other pods have nothing to do."""
+def run_alone(topology: Topology, arguments: Sequence[str]) -> int:
+    """Become the one process that does the run, in pod 0; the other pods have nothing to do."""
     if topology.pod == 0:
         os.execv(sys.executable, [sys.executable, *_TRAINER, *arguments])  # noqa: S606 - our own program
     return 0

@@ -120,6 +120,12 @@ class FakeLabelStudio:
             tasks=len(rows),
         )
 
+    def ask(self, method: str, path: str, **_: Any) -> Any:
+        """Describe a project."""
+        assert (method, path.split("/")[:2]) == ("GET", ["api", "projects"])
+        project, _counts = self.project(int(path.split("/")[2]))
+        return {"id": project.id, "title": project.title, "label_config": project.label_config}
+
     def newest(self, project_id: int) -> tuple[int, int, str]:
         self._answer("newest")
         if project_id not in self.labels:

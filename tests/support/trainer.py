@@ -27,8 +27,10 @@ from services.core.encoders import Encoders
 from services.core.registry import Registry
 from services.core.runs import Runs, embed_run_name
 from services.core.serving_table import ServingTableFile
+from services.core.settings import Settings
 from services.core.store.files import FileStore
 from services.trainer.embedding import embed
+from services.trainer.own_model import train_own_model
 from services.trainer.process import RetryingStore, Run
 from services.trainer.process.lifecycle import Stop
 from services.trainer.process.progress import Progress, first_status
@@ -79,6 +81,8 @@ class TrainerWorld:
     stop: Stop = field(default_factory=Stop)
     checkpoint_seconds: float = 60.0
     pool_seconds: float = 60.0
+    settings: Settings = field(default_factory=Settings)
+    """Of runs of a class of the operator's."""
 
     def __post_init__(self) -> None:
         self.labelstudio.add_project(1, tuple(WORDS))
@@ -147,19 +151,20 @@ class TrainerWorld:
         assert request is not None
         with Progress(self.runs, first_status(self.runs, run)) as progress:
             store = RetryingStore(self.store, self.stop, pause=0.001)
-            work = embed if request.kind == EMBED else train
-            work(
-                Run(
-                    request,
-                    Runs(store),
-                    Registry(store),
-                    self.labelstudio,
-                    progress,
-                    self.stop,
-                    self.checkpoint_seconds,
-                    pool_seconds=self.pool_seconds,
-                )
+            run_ = Run(
+                request,
+                Runs(store),
+                Registry(store),
+                self.labelstudio,
+                progress,
+                self.stop,
+                self.checkpoint_seconds,
+                pool_seconds=self.pool_seconds,
             )
+            if request.parameters.is_own_model:
+                train_own_model(run_, self.settings, self.labelstudio)
+            else:
+                (embed if request.kind == EMBED else train)(run_)
             progress.finish(RunState.DONE, 0)
 
     def status(self, run: str) -> RunStatus:

@@ -64,6 +64,7 @@ def _current_version(manifest: Manifest | None) -> CurrentVersion | None:
         manifest.created_at,
         outlook=outlook(manifest.curve),
         expected=manifest.expected,
+        is_evaluated=manifest.is_evaluated,
     )
 
 

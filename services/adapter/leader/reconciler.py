@@ -110,8 +110,7 @@ class ProjectReconciler:
         self.embedding.begin()
         if before:
             self.problems["store"] = before.problems.get("store", "")
-            self.sync.new_tasks = before.sync.new_tasks
-            self.planner.reader = before.planner.reader
+            self.planner.reader, self.sync.new_tasks = before.planner.reader, before.sync.new_tasks
             self.run_metrics, self.sweeping.stored_bytes = before.run_metrics, before.sweeping.stored_bytes
         shown = self.context.board.view(self.project.id)
         self._earlier_view = shown = shown if shown and shown.project.key == self.project.key else None
@@ -195,15 +194,14 @@ class ProjectReconciler:
 
     def _check_connection(self, now: float) -> None:
         self.connection_check.step(self.sync.connection.seen_url, now)
-        is_gone = self.connection_check.is_disconnected(now)
-        if is_gone != bool(self.problems.get("connection")):
+        if (is_gone := self.connection_check.is_disconnected(now)) != bool(self.problems.get("connection")):
             self.planner.poll_soon()
         self.problems["connection"] = messages.disconnected(self.sync.connection.seen_url) if is_gone else ""
 
     def _decide(self, reading: Reading | None, now: float) -> None:
-        planner, connection = self.planner, self.sync.connection
+        planner, known = self.planner, self.sync.connection
         planner.is_disconnected = bool(self.problems["connection"])
-        planner.decide(reading, self._train_commands, connection.overrides, now, paused=connection.paused)
+        planner.decide(reading, self._train_commands, known.overrides, now, paused=known.paused)
         self.problems["parameters"] = planner.problem
         if reading is None:
             return
@@ -218,7 +216,9 @@ class ProjectReconciler:
     def _update_label_space(self) -> None:
         """Parse the label config for the control that settings name, which may have changed since the last step."""
         before, control = self.space, self.planner.control(self.sync.connection.overrides)
-        self.space, self._no_space_reason = label_space_of(self.project, control)
+        self.space, reason = label_space_of(self.project, control)
+        known = self.planner.parameters or self.planner.defaults
+        self._no_space_reason = "" if known.is_own_model else reason
         if self.space != before:
             self.planner.poll_soon()
 

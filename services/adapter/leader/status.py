@@ -73,6 +73,7 @@ class StatusBuilder:
         decision = self._latest_decision.read(with_versions)
         foreign = self.versions.foreign(space)  # which forgets all other manifests
         active, last, planner, versions = self.history.active, self.history.last, self.planner, self.versions
+        is_counted_by_label = not (planner.parameters or planner.defaults).is_own_model
         all_problems = (
             *problems,
             no_suggestions_reason(versions.rollout.served, space, foreign),
@@ -86,8 +87,8 @@ class StatusBuilder:
             project=project,
             space=space,
             served=versions.rollout.served,
-            labelled=planner.reading.labelled if planner.reading else 0,
-            not_counted=planner.reading.not_counted if planner.reading else (),
+            labelled=planner.reading.labelled_for(planner.parameters) if planner.reading else 0,
+            not_counted=planner.reading.not_counted if planner.reading and is_counted_by_label else (),
             changed=planner.observation.changed if planner.observation else 0,
             needed=planner.schedule.policy.every_n_updates,
             sentence=status,
@@ -118,7 +119,7 @@ class StatusBuilder:
             *messages.pending_advice(view.figures.pending),
             *messages.advice(self.sync.connection.seen_url, silent=webhook_silent),
             decision.truncation if decision else "",
-            cold_start.advice(self.embedding.wish, space),
+            cold_start.advice(self.embedding.wish, space) if is_counted_by_label else "",
         )
         return replace(view, hints=tuple(filter(None, advice)))
 

@@ -37,7 +37,7 @@ class ProjectNames:
 project_names: Final = ProjectNames()
 
 GATE_KINDS: Final = {
-    "promote": ("first", "label-names", "labels-changed", "not-worse", "better"),
+    "promote": ("first", "label-names", "not-evaluated", "labels-changed", "not-worse", "better"),
     "hold": ("too-few", "worse", "label-worse", "not-better"),
 }
 """Kinds of gate decisions (GateDecision.kind)."""

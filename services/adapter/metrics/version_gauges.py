@@ -57,13 +57,18 @@ def _rollout(view: ProjectView, _: Served) -> Values:
 VERSION_GAUGES: Final = (
     ProjectGauge(
         "fitloop_version_info",
-        "1, labelled with the served version, its method and its engine; `zero-shot`: from label names only, not evaluated.",
+        "1, labelled with the served version, its method and its engine; `zero-shot`: from label names only; `label-studio-ml`: a class of your own.",
         _version_info,
         {
             "version": (),
-            "method": ("linear-probe", "lp-ft", "finetune", "zero-shot"),
-            "engine": ("ct2-int8", "ort-int8", "torch-fp32"),
+            "method": ("linear-probe", "lp-ft", "finetune", "zero-shot", "label-studio-ml"),
+            "engine": ("ct2-int8", "ort-int8", "torch-fp32", "label-studio-ml"),
         },
+    ),
+    ProjectGauge(
+        "fitloop_version_evaluated",
+        "1 if labels say how often the served version is right; 0 if it was not evaluated: from label names only, or of a class of your own.",
+        _of_served_version(lambda version: float(version.is_evaluated)),
     ),
     ProjectGauge(
         "fitloop_version_score_ratio",

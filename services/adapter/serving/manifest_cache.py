@@ -89,7 +89,7 @@ class ManifestCache:
     def origin(self, version: str) -> Origin:
         """Return what the version was made from."""
         try:
-            return Origin.LABELS if self.read(version).is_evaluated else Origin.NAMES
+            return Origin.NAMES if self.read(version).is_from_names else Origin.LABELS
         except (NotFound, CorruptVersion):
             return Origin.LOST
         except StoreError as error:  # what lasts, as a newer release's manifest does, is not waited for

@@ -84,7 +84,7 @@ class ProjectPromotions:
             return Candidate(published, None, control, str(error))
         except UnknownFormat:
             return None
-        evaluation = Evaluation(manifest.gate.compared_with, manifest.created_at, manifest.is_evaluated)
+        evaluation = Evaluation(manifest.gate.compared_with, manifest.created_at, not manifest.is_from_names)
         return Candidate(published, evaluation, control)
 
     def decide(

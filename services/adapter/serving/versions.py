@@ -175,15 +175,15 @@ class ProjectVersions:
 
     @property
     def unevaluated(self) -> tuple[str, ...]:
-        """The versions in effect, or soon in effect, that were made from label names only, as far as can be known."""
+        """The versions in effect, or soon in effect, that were not evaluated, as far as can be known."""
         served, find = self.rollout.served, self.promotions.manifests.find
         versions = filter(None, (served.current, served.previous, served.target))
         return tuple(one for one in versions if not (found := find(one)) or not found.is_evaluated)
 
     def _is_foreign(self, version: str, space: LabelSpace) -> bool:
         manifest = self.promotions.manifests.find(version)
-        if manifest is None:
-            return False  # a version that cannot be read predicts nothing, and has a problem of its own
+        if manifest is None or manifest.own_model:
+            return False  # what cannot be read predicts nothing; a class of the operator's answers any label config
         control, labels = manifest.from_name, manifest.labels
         return control != space.from_name if control else not set(labels) & set(space.labels)
 

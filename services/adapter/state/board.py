@@ -47,6 +47,8 @@ class CurrentVersion:
     """What twice as many labels would bring; None if that cannot be said."""
     expected: ExpectedAccuracy | None = None
     """None of a version of an earlier release."""
+    is_evaluated: bool = True
+    """Whether labels say how often its answers are right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ class ProjectView:
     version_names: tuple[str, ...] = ()
     """The versions published last, newest first."""
     unevaluated: tuple[str, ...] = ()
-    """Served versions that were made from label names only: their suggestions show no probability."""
+    """Served versions that were not evaluated: their suggestions show no probability."""
 
 
 def effective_served(served: Served, now: float) -> Served:

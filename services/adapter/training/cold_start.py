@@ -65,7 +65,7 @@ def cause(
     now: ColdStart, space: LabelSpace | None, parameters: Parameters, tasks: int, pool: PoolState | None
 ) -> str:
     """Return why a version is to be made from label names; "" if none is. `tasks`: all tasks, as Label Studio counts them."""
-    if not now.is_on or space is None or now.served.pinned or names_problem(space):
+    if not now.is_on or space is None or now.served.pinned or names_problem(space) or parameters.is_own_model:
         return ""
     if now.served.target or (now.served.current and not now.serves_names):
         return ""

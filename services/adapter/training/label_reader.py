@@ -26,12 +26,12 @@ from services.adapter.training.baseline import (
 from services.adapter.training.help_monitor import HelpMonitor
 from services.adapter.training.index_updater import IndexUpdater, LabelSource
 from services.adapter.training.monitoring import MAX_ANNOTATIONS, AgreementMonitor
-from services.core.domain import LabelSpace, LabelState, Project, Uncounted
+from services.core.domain import LabelSpace, LabelState, Parameters, Project, Uncounted
 from services.core.errors import FitloopError, LabelStudioNotFound, LabelStudioUnreachable, NoLabelSpace
 from services.core.labels import parse_label_space
 from services.core.labels.examples import examples_of
 from services.core.labels.index import LabelIndex
-from services.core.labels.trainable import untrainable_reason
+from services.core.labels.trainable import NOTHING_LABELLED, untrainable_reason
 from services.core.retry import Backoff
 from services.core.store import ObjectStore
 
@@ -69,13 +69,21 @@ class Reading:
     is_unchanged: bool = False
     """Whether Label Studio had nothing new since the poll before."""
 
-    @property
-    def not_trainable(self) -> str | None:
-        """Why there can be no model yet; None if there can."""
+    def not_trainable(self, parameters: Parameters) -> str | None:
+        """Return why a run with these parameters can make no model yet; None if it can.
+
+        A class of the operator's reads any label config, so that one annotated task is enough.
+        """
+        if parameters.is_own_model:
+            return None if self.state.labelled else NOTHING_LABELLED
         if self.space is None:
             return self.why_no_space or None
         texts = self.labelled if self.space.multiple else None
         return untrainable_reason(self.counts, self.not_counted, self.space.control, texts)
+
+    def labelled_for(self, parameters: Parameters | None) -> int:
+        """Return the examples of a run with these parameters: of a class of the operator's all annotated tasks."""
+        return self.state.labelled if parameters and parameters.is_own_model else self.labelled
 
     @property
     def task_number(self) -> int:

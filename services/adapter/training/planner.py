@@ -211,7 +211,7 @@ class Planner:
         return trigger.Observation(
             changed=found.changed,
             lost_labels=found.lost_labels,
-            not_trainable=reading.not_trainable,
+            not_trainable=reading.not_trainable(parameters),
             fingerprint=trigger.fingerprint(reading.digest, config, replace(parameters, control=control)),
             switched_control=found.switched_control,
             oldest_change=found.oldest_change,

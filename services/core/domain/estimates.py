@@ -42,7 +42,8 @@ class Estimate:
     """Wilson interval, 95 %."""
     macro_f1: float
     source: str
-    """`cross-fit`, `holdout`, or "" of a version that was not evaluated: it was made from label names only."""
+    """`cross-fit`, `holdout`, `later-labels` (of a class of the operator's, on tasks annotated since its `fit` began), or "" of a version
+    that was not evaluated."""
     judged_without_near_duplicates: int = 0
     right_without_near_duplicates: int = 0
     micro_f1: float | None = None
@@ -58,7 +59,7 @@ class GateDecision:
 
     promote: bool
     kind: str
-    """A closed list, for metrics: first, label-names, labels-changed, not-worse, better, worse, label-worse, not-better,
+    """A closed list, for metrics: first, label-names, not-evaluated, labels-changed, not-worse, better, worse, label-worse, not-better,
     too-few."""
     reasons: tuple[str, ...]
     compared_with: str | None = None

@@ -43,7 +43,7 @@ class Lineage:
 
 OWN_MODEL: Final = "label-studio-ml"
 """`Artefact.layout` and `Artefact.engine` of a version whose answers a class of the operator's computes."""
-OWN_MODEL_FILES: Final = "files/"
+OWN_MODEL_FILES: Final = "model/"
 """Its files in such a version: what `fit` left in MODEL_DIR; none of a class that only predicts."""
 
 
@@ -74,7 +74,7 @@ class Artefact:
     layout: str
     """`head`: head.safetensors, for the features of `Manifest.encoder`. Whole models, as those of 0.1.0 and of architectures
     whose classifiers are more than dense layers: `sequence-classification` (transformers) or `sentence-transformers`. `label-studio-ml`:
-    the files of the operator's class, in the folder `files/`."""
+    the files of the operator's class, in the folder `model/`."""
     engine: str
     """`encoder`: the encoder's own. For whole models `ct2-int8` (in the folder `ct2/`) or `torch-fp32`. `label-studio-ml`: the class."""
     engine_reason: str
@@ -132,9 +132,14 @@ class Manifest:
     format: int = FORMAT
 
     @property
+    def is_from_names(self) -> bool:
+        """Whether it was made from label names only."""
+        return self.method is Method.ZERO_SHOT
+
+    @property
     def is_evaluated(self) -> bool:
-        """Whether labels say how often its probabilities are right: not those of a version that was made from label names only."""
-        return self.method is not Method.ZERO_SHOT and (not self.own_model or bool(self.estimate.source))
+        """Whether labels say how often its answers are right: not of one from label names only, nor of most classes of the operator's."""
+        return not self.is_from_names and (self.own_model is None or bool(self.estimate.source))
 
 
 def expired_versions(

@@ -11,6 +11,8 @@ from services.core.labels.uncounted import plural, uncounted_message
 
 MIN_LABELS: Final = 2
 """Labels with an example that a model needs."""
+NOTHING_LABELLED: Final = "No task has been labelled yet: one is needed."
+"""Why a class of the operator's, which reads any label config, cannot be trained."""
 
 
 def untrainable_reason(

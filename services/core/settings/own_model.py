@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import Field, field_validator
@@ -35,8 +34,6 @@ class OwnModelSettings(Group):
 
     model_config = SettingsConfigDict(env_prefix="FITLOOP_MODEL_")
 
-    path: Path | None = None
-    """Folder with the modules of `FITLOOP_MODEL`, which only its worker processes read; unset: they are installed."""
     variables: Annotated[tuple[str, ...], NoDecode] = ()
     """Environment variables that the class reads, by names separated by commas, besides those that it always gets: see own-models.md. Keys of
     the bucket, of Fitloop and of the cluster are refused."""

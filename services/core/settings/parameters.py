@@ -177,7 +177,8 @@ def _parse_value(name: str, text: str) -> Any:
     try:
         value = _adapters()[name].validate_python(text)
     except ValidationError as error:
-        raise BadRequest(f"Parameter {name} cannot be {text!r}: {error.errors()[0]['msg']}.") from error
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise BadRequest(f"Parameter {name} cannot be {text!r}: {message}.") from error
     if isinstance(value, float) and not math.isfinite(value):
         raise BadRequest(f"Parameter {name} cannot be {text!r}: it must be a finite number.")
     return value

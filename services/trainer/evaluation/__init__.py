@@ -33,7 +33,7 @@ from services.trainer.data.dataset import Dataset
 from services.trainer.data.features import Features, Flags, Floats
 from services.trainer.data.split import split_key
 from services.trainer.evaluation.expected import expected_accuracy
-from services.trainer.evaluation.gate import Pairs, decide, decide_first, pair_up, replace_other_control
+from services.trainer.evaluation.gate import Pairs, decide, decide_first, pair_up, replace_incomparable
 from services.trainer.evaluation.metrics import estimate, fit_temperature
 from services.trainer.evaluation.near_duplicates import Neighbours, find_neighbours
 from services.trainer.evaluation.set_gate import decide_first_sets, pair_up_sets
@@ -147,7 +147,9 @@ def compare(
     if current is None:
         return first, None
     if current.from_name not in {"", inputs.space.from_name} or current.multi_label != inputs.space.multiple:
-        return replace_other_control(first, current.version), None
+        return replace_incomparable(first, current.version, "was made for another control"), None
+    if current.own_model:
+        return replace_incomparable(first, current.version, f"is of {current.own_model.model}"), None
     try:
         answers = with_text_keys(registry.out_of_sample(current.project_key, current.version), inputs.dataset)
         fresh = _answers_now(current, answers, candidate, registry, inputs, features)
@@ -161,7 +163,7 @@ def compare(
         labels_removed=tuple(label for label in current.labels if label not in inputs.space.labels),
         compared_with=current.version,
         requested=requested,
-        replaces_names=not current.is_evaluated,
+        replaces_names=current.is_from_names,
     )
     return decision, pairs
 

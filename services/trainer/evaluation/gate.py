@@ -139,10 +139,9 @@ def decide_first(
     return GateDecision(promote, kind, (reason,), None, total, fixed, broken)
 
 
-def replace_other_control(first: GateDecision, compared_with: str) -> GateDecision:
-    """Return the decision if what is served answers another control, or this one before it was changed: that of a first version."""
-    reasons = (*first.reasons, f"{compared_with} was made for another control.")
-    return replace(first, reasons=reasons, compared_with=compared_with)
+def replace_incomparable(first: GateDecision, compared_with: str, why: str) -> GateDecision:
+    """Return the decision if what is served has no answers to the same question: that of a first version. `why`: "is …"."""
+    return replace(first, reasons=(*first.reasons, f"{compared_with} {why}."), compared_with=compared_with)
 
 
 def decide(

@@ -65,7 +65,7 @@ async def test_extra_params_may_be_nothing(world: AppWorld, extra: object) -> No
 
 
 @pytest.mark.parametrize(
-    "extra", [{"method": "finetune", "model": "x"}, '{"method": "finetune", "model": "x"}']
+    "extra", [{"method": "finetune", "nonsense": "x"}, '{"method": "finetune", "nonsense": "x"}']
 )
 async def test_valid_extra_params_are_kept_and_invalid_ones_shown(world: AppWorld, extra: object) -> None:
     world.serve()
@@ -73,17 +73,21 @@ async def test_valid_extra_params_are_kept_and_invalid_ones_shown(world: AppWorl
         answer = await world.client.post("/setup", json={"project": 5, "extra_params": extra})
         assert answer.status_code == 200
     assert world.events.remembered[5][0] == {"method": "finetune"}
-    assert "'model' is not a run parameter" in (await world.client.get("/api/projects/5")).json()["problem"]
+    assert (
+        "'nonsense' is not a run parameter" in (await world.client.get("/api/projects/5")).json()["problem"]
+    )
     await world.client.post("/setup", json={"project": 5, "extra_params": None})
     assert (await world.client.get("/api/projects/5")).json()["problem"] == ""
 
 
 async def test_a_body_without_extra_params_changes_nothing(world: AppWorld) -> None:
     world.serve()
-    await world.client.post("/setup", json={"project": 5, "extra_params": {"seed": "3", "model": "x"}})
+    await world.client.post("/setup", json={"project": 5, "extra_params": {"seed": "3", "nonsense": "x"}})
     await world.client.post("/setup", json={"project": 5})
     assert world.events.remembered[5][0] == {"seed": "3"}
-    assert "'model' is not a run parameter" in (await world.client.get("/api/projects/5")).json()["problem"]
+    assert (
+        "'nonsense' is not a run parameter" in (await world.client.get("/api/projects/5")).json()["problem"]
+    )
 
 
 @pytest.mark.parametrize("extra", ["not json", [1], 7])
