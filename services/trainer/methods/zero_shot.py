@@ -34,11 +34,14 @@ def zero_shot(names: Floats, pool: Floats) -> Head:
 
 
 def mixture(N: Floats, X: Floats) -> tuple[Floats, Floats]:
-    """Return each label's direction (labels, d), and the logarithm of its share (labels,), from scaled texts X (m, d)."""
+    """Return each label's direction (labels, d), and the logarithm of its share (labels,), from scaled texts X (m, d).
+
+    Names that nothing tells apart keep no direction: the texts' sum is rounding error, which differs between processors.
+    """
     labels = max(1, len(N))
     centres = N
     shares: Floats = np.full(len(N), 1 / labels, np.float32)
-    for _ in range(ROUNDS if len(X) else 0):
+    for _ in range(ROUNDS if len(X) and N.any() else 0):
         q = softmax(np.float32(ASSIGNMENT_SLOPE) * (X @ centres.T) + np.log(shares))
         centres = _unit(np.float32(NAME_WEIGHT) * N + q.T @ X)
         counts = q.sum(axis=0) + len(X) / labels
