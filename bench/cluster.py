@@ -102,7 +102,7 @@ def _connect(rig: Rig, release: Release, rows: texts.Labelled, labels: list[str]
         }
         for text, label in rows
     ]
-    rig.annotator.call("POST", f"/api/projects/{project}/import", json=body)
+    rig.annotator.import_labelled(project, body)
     row = rig.annotator.call("GET", f"/api/projects/{project}/")
     key = f"{project}.{int(datetime.fromisoformat(row['created_at']).timestamp())}"
     backend = rig.annotator.connect(project, release.url)

@@ -42,7 +42,7 @@ def measure(rig: Rig, backend: Backend, connected: Connected) -> Round:
     pressed = time.time()
     rig.annotator.start_training(connected.backend)
     answered = time.time()
-    while backend.setup_version(connected) == "untrained":
+    while (version := backend.setup_version(connected)) == "untrained":
         if not first_publish and (status := backend.document(run, "status")):
             first_status = first_status or time.time()
             _check(status)
@@ -54,6 +54,8 @@ def measure(rig: Rig, backend: Backend, connected: Connected) -> Round:
         time.sleep(_POLL)
     flipped = time.time()
     until(lambda: backend.resting(connected.id), 300, "the run's end")
+    # The next project is imported, which Label Studio does twice, and wrongly, if the title is written meanwhile.
+    until(lambda: rig.annotator.title(connected.backend) == version or None, 60, "the version as title")
     requested = float(backend.document(run, "request")["created_at"])
     first_publish = first_publish or flipped
     spent = spent or backend.document(run, "status")["seconds"]

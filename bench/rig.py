@@ -160,9 +160,7 @@ class Rig:
         """Create a project of labelled texts and connect it; Fitloop has read the labels when this returns."""
         config = label_config(labels)
         project = self.annotator.create_project("Bench", config)
-        self.annotator.call(
-            "POST", f"/api/projects/{project}/import", json=[_labelled(*row) for row in texts]
-        )
+        self.annotator.import_labelled(project, [_labelled(*row) for row in texts])
         connected = self.attach(backend, project, config, **parameters)
 
         def read() -> dict[str, Any] | None:

@@ -95,6 +95,14 @@ def find(known: Context) -> dict[str, Finding]:
     return {one.name.removeprefix("project 5: "): one for one in run_checks([checks], known)}
 
 
+def test_counters_that_are_too_low_are_reported(tmp_path: Path, studio: FakeStudio) -> None:
+    studio.row["total_annotations_number"] = 300
+    found = find(build_context(tmp_path, studio.ingress.url))["found"]
+    assert found.verdict is Verdict.WARN
+    assert "'Support' has 300 annotations, and its tasks' own counters say 0" in found.message
+    assert "calculate_stats_all_orgs" in found.advice
+
+
 def test_a_healthy_project_passes_every_check(studio: FakeStudio, tmp_path: Path) -> None:
     found = find(build_context(tmp_path, studio.ingress.url))
     assert {one.verdict for one in found.values()} == {Verdict.OK}

@@ -44,8 +44,10 @@ class LabelSource(Protocol):
         """Return what a poll compares: tasks, annotations, and the time of the newest change."""
         ...
 
-    def annotated_tasks(self, project_id: int, since: str | None = None) -> Iterator[dict[str, Any]]:
-        """Return the tasks with annotations, or all that changed since."""
+    def annotated_tasks(
+        self, project_id: int, since: str | None = None, *, trust_counters: bool = True
+    ) -> Iterator[dict[str, Any]]:
+        """Return the tasks with annotations, or all that changed since; found by Label Studio's counters if these are right."""
         ...
 
     def suggested_tasks(self, project_id: int, most: int, *, texts: bool = False) -> list[dict[str, Any]]:
@@ -137,14 +139,27 @@ class IndexUpdater:
     def _read_all(
         self, space: LabelSpace | None, counts: Counts, newest: tuple[int, int, str]
     ) -> tuple[LabelIndex, Counts]:
-        """Return the index of all tasks, and its counts. A difference although nothing has changed since is Label Studio's own."""
-        index = self._read(space, None, EMPTY)
+        """Return the index of all tasks, and its counts. A difference although nothing has changed since is Label Studio's own.
+
+        `newest` sums the counters that Label Studio stores with each task, `counts` counts the annotations themselves.
+        """
+        trust = newest[1] >= counts.annotations
+        if not trust:
+            log.info(
+                "label_studio_counters_too_low",
+                project=self.project_id,
+                known=newest[1],
+                found=counts.annotations,
+            )
+        index = self._read(space, None, EMPTY, trust_counters=trust)
         if index.totals != _totals(counts) and self.source.newest(self.project_id) != newest:
             counts = _with_totals(counts, index.totals)
         return index, counts
 
-    def _read(self, space: LabelSpace | None, since: str | None, index: LabelIndex) -> LabelIndex:
-        tasks = self.source.annotated_tasks(self.project_id, since)
+    def _read(
+        self, space: LabelSpace | None, since: str | None, index: LabelIndex, *, trust_counters: bool = True
+    ) -> LabelIndex:
+        tasks = self.source.annotated_tasks(self.project_id, since, trust_counters=trust_counters)
         for batch in _batches(tasks, _BATCH):
             with PARSING:
                 rows = [(int(task["id"]), label_row(space, task)) for task in batch]

@@ -34,6 +34,13 @@ def found(context: Context, number: int) -> Finding:
             f"Label Studio has no project {number} that the token's user can see.",
             "Correct --project, or give that user access to the project's workspace.",
         )
+    _, counted, _ = context.label_studio.newest(number)
+    if counted < counts.annotations:
+        return warn(
+            f"{project.title!r} has {counts.annotations} annotations, and its tasks' own counters say {counted}: Label Studio's lists "
+            "take labelled tasks for unlabelled ones, and Fitloop suggests labels for them. Training counts each label.",
+            "Let Label Studio count again, where it runs: label-studio calculate_stats_all_orgs --from-scratch",
+        )
     return ok(f"{project.title!r}, {counts.annotated_tasks} of {counts.tasks} tasks labelled.")
 
 

@@ -53,9 +53,17 @@ class LabelStudio(PredictionStore):
             stamp = str(page.tasks[0]["updated_at"]) if page.tasks else ""
             return page.total, page.annotations, stamp
 
-    def annotated_tasks(self, project_id: int, since: str | None = None) -> Iterator[dict[str, Any]]:
-        """Yield tasks with annotations, by id: `id`, `data`, `annotations`. With `since`, all tasks changed since then."""
-        if since is None:
+    def annotated_tasks(
+        self, project_id: int, since: str | None = None, *, trust_counters: bool = True
+    ) -> Iterator[dict[str, Any]]:
+        """Yield tasks with annotations, by id: `id`, `data`, `annotations`. With `since`, all tasks changed since then.
+
+        Label Studio stores with each task how many annotations it has, and that number can be wrong. Without `trust_counters`, tasks are
+        found by their annotations' ids instead, for which Label Studio has to group all tasks.
+        """
+        if since is None and not trust_counters:
+            item = task_filter("annotations_ids", "empty", "List", "false")
+        elif since is None:
             item = task_filter("total_annotations", "greater", "Number", 0)
         else:
             item = task_filter("updated_at", "greater_or_equal", "Datetime", since)

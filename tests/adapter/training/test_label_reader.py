@@ -75,6 +75,20 @@ def test_the_project_is_read_when_asked_for() -> None:
     assert not aware.is_unchanged
 
 
+def test_labels_are_found_where_counters_are_wrong() -> None:
+    fake = build_label_studio()
+    fake.counters = False
+    reader = build_reader(fake)
+    first = reader.poll(0.0)
+    assert first
+    assert first.labelled == 6
+    fake.label_many(1)
+    after = reader.poll(1.0)
+    assert after
+    assert after.labelled == 7
+    assert fake.reads.count("all") == 1
+
+
 def test_a_new_leader_reads_only_what_changed() -> None:
     fake, store = build_label_studio(), MemoryStore()
     before = build_reader(fake, store).poll(0.0)
@@ -356,7 +370,7 @@ def test_interrupted_read_is_repeated() -> None:
     fake.label_many(2)
     whole = fake.annotated_tasks
 
-    def half(project_id: int, since: str | None = None) -> Iterator[dict[str, Any]]:
+    def half(project_id: int, since: str | None = None, **_: bool) -> Iterator[dict[str, Any]]:
         yield next(whole(project_id, since))
         raise LabelStudioUnreachable("gone")
 

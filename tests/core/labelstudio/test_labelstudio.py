@@ -122,6 +122,17 @@ def test_tasks_come_page_by_page_from_the_last_id_on(studio: respx.MockRouter) -
     ]
 
 
+def test_tasks_are_found_without_label_studios_counters(studio: respx.MockRouter) -> None:
+    route = studio.get("/api/tasks/").mock(return_value=_page(1))
+    assert [row["id"] for row in _client().annotated_tasks(1, trust_counters=False)] == [1]
+    (item,) = _items(route.calls[0].request)
+    assert (item["filter"], item["operator"], item["value"]) == (
+        "filter:tasks:annotations_ids",
+        "empty",
+        "false",
+    )
+
+
 def test_no_task_is_passed_over_while_others_leave_the_filter(studio: respx.MockRouter) -> None:
     def label_the_first(unlabelled: set[int]) -> None:
         unlabelled.discard(min(unlabelled))
