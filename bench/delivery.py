@@ -37,6 +37,7 @@ from services.core.registry import Registry
 from services.core.settings import AuthSettings, ServingSettings
 from services.core.store.files import FileStore
 from services.engine.compute import Scores
+from services.mlbackend.calls import TaskPredictions
 
 GOAL = 0.5
 _TASKS, _LABELS = 10_000, tuple(f"label-{number}" for number in range(77))
@@ -101,6 +102,9 @@ class _LabelStudio:
 class _NoInference:
     async def scores(self, *_: object) -> Scores:
         raise AssertionError("each task is in the version's file, so no predictor is asked")
+
+    async def predict_tasks(self, *_: object) -> list[TaskPredictions]:
+        raise AssertionError("no class is asked either")
 
     async def ready(self) -> bool:
         return True

@@ -74,7 +74,7 @@ def build_embedded(settings: Settings, leadership: Leadership) -> Adapter:
     from services.core.store import open_store
     from services.embedded.in_process import LocalRollout, export_versions
     from services.embedded.launcher import ChildLauncher
-    from services.engine.inference import LocalInference
+    from services.predictor.inference import build_inference
     from services.predictor.metrics import observe_request
 
     folder = settings.storage.model_dir.expanduser().resolve()
@@ -82,7 +82,7 @@ def build_embedded(settings: Settings, leadership: Leadership) -> Adapter:
     wakeup = threading.Event()
     changed = ChangedProjects(wakeup.set)
     fenced = FencedStore(store, leadership, _WRITE_SECONDS)
-    inference = LocalInference(Registry(store), settings.serving)
+    inference = build_inference(Registry(store), settings)
     export_versions(inference)
     loading_workers = ThreadWorkers(
         4, "load", wakeup.set

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from services.core.domain import Command, LaunchState, RunRequest
 from services.engine.compute import Scores
+from services.mlbackend.calls import PredictCall, TaskPredictions
 
 
 class Launcher(Protocol):
@@ -34,10 +35,17 @@ class Launcher(Protocol):
 
 
 class Inference(Protocol):
-    """Scores texts with the version that the request names."""
+    """Scores texts, or predicts tasks, with the version that the request names."""
 
     async def scores(self, project_key: str, version: str, texts: Sequence[str]) -> Scores:
         """Return one row per text, in order. Loads the version if necessary. Raises Overloaded, EngineError, StoreError."""
+        ...
+
+    async def predict_tasks(self, project_key: str, version: str, call: PredictCall) -> list[TaskPredictions]:
+        """Return each task's predictions, in order, by the class of the version; none for a task without suggestions.
+
+        Raises Overloaded, EngineError, StoreError.
+        """
         ...
 
     async def ready(self) -> bool:

@@ -22,6 +22,7 @@ from services.cli.reference import write_or_check
 from services.cluster import metrics as cluster
 from services.core.telemetry import metrics as core
 from services.engine import metrics as engine
+from services.mlbackend import metrics as mlbackend
 from services.predictor import metrics as predictor
 
 _HEAD: Final = """\
@@ -96,6 +97,7 @@ def sections() -> dict[str, list[MetricDoc]]:
         "Every adapter on a cluster": _of_module(cluster),
         "Predictors": _of_module(predictor),
         "Predictors: the engine": _of_module(engine),
+        "Predictors: model classes": _of_module(mlbackend),
     }
 
 

@@ -23,6 +23,7 @@ import orjson
 from numpy.typing import NDArray
 
 from services.cluster.shares import PLACES, RequestShares
+from services.cluster.task_requests import parse_predictions, render_call
 from services.core.errors import EngineError, FitloopError, NotFound, Overloaded, PredictorsUnreachable
 from services.core.http.faults import describe_fault_briefly
 from services.core.http.limits import GZIP_ONLY, ResponseTooLarge, limit_response_async
@@ -30,6 +31,7 @@ from services.core.http.token import bearer_headers
 from services.core.settings import ClusterSettings
 from services.core.telemetry import correlation
 from services.engine.compute import Scores
+from services.mlbackend.calls import PredictCall, TaskPredictions
 
 T = TypeVar("T")
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
@@ -75,6 +77,10 @@ class RemoteInference:
         """Return one row per text, in order. Raises Overloaded, EngineError, NotFound."""
         return await self._on_own_loop(self._scores(project_key, version, texts))
 
+    async def predict_tasks(self, project_key: str, version: str, call: PredictCall) -> list[TaskPredictions]:
+        """Return each task's predictions, in order. Raises Overloaded, EngineError, NotFound."""
+        return await self._on_own_loop(self._predictions(project_key, version, call))
+
     async def ready(self) -> bool:
         """Return whether a predictor behind the Service reports that it is ready."""
         return await self._on_own_loop(self._ready())
@@ -91,8 +97,15 @@ class RemoteInference:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     async def _scores(self, project_key: str, version: str, texts: Sequence[str]) -> Scores:
-        url = f"{self._url}/v2/models/{quote(f'p{project_key}', safe='')}/infer"
-        body = _render_request(version, texts)
+        answer = await self._ask(project_key, version, "infer", _render_request(version, texts))
+        return _parse_answer(answer, version, len(texts))
+
+    async def _predictions(self, project_key: str, version: str, call: PredictCall) -> list[TaskPredictions]:
+        answer = await self._ask(project_key, version, "tasks", render_call(version, call))
+        return parse_predictions(answer, version, len(call.tasks))
+
+    async def _ask(self, project_key: str, version: str, path: str, body: bytes) -> httpx.Response:
+        url = f"{self._url}/v2/models/{quote(f'p{project_key}', safe='')}/{path}"
         try:
             async with asyncio.timeout(self._seconds), self._shares.place(project_key):
                 answer = await self._post(url, body)
@@ -102,7 +115,7 @@ class RemoteInference:
             ) from error
         if answer.status_code != httpx.codes.OK:
             raise _error_of(answer, version)
-        return _parse_answer(answer, version, len(texts))
+        return answer
 
     async def _ready(self) -> bool:
         try:

@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, TypeVar
 
+from services.core.domain import Manifest
 from services.core.errors import EngineError, FitloopError, Overloaded
 from services.core.http.limits import memory_limit
 from services.core.registry import Registry
@@ -197,14 +198,17 @@ class LocalInference:
             raise
 
     def _read_head(self, key: VersionKey) -> LoadedHead:
-        manifest = self._registry.manifest(*key)
+        return self._head_of(self._registry.manifest(*key))
+
+    def _head_of(self, manifest: Manifest) -> LoadedHead:
+        """Return the version without its encoder. Raises EngineError, CorruptVersion, StoreError."""
         encoder = encoder_key(manifest)
         if not encoder.digest:
             return LoadedHead(manifest.labels, encoder, None, 0)
         head = self._loader.head(manifest)
         if not head.is_finite():
             raise EngineError(
-                f"The head of version {key.version} has weights that are not finite: train again."
+                f"The head of version {manifest.version} has weights that are not finite: train again."
             )
         return LoadedHead(manifest.labels, encoder, head, head.size)
 

@@ -44,20 +44,20 @@ class WorkerSettings:
     """Seconds for one call of `predict`, unless the caller gives fewer."""
 
 
-def worker_settings(settings: Settings) -> WorkerSettings:
-    """Return how processes of classes run, as the settings say."""
-    own, label_studio = settings.own_model, settings.label_studio
-    return WorkerSettings(
-        label_studio_url=label_studio.url,
-        label_studio_api_key=label_studio.api_key.get_secret_value(),
-        variables=own.variables,
-        threads=settings.serving.threads,
-        memory_mb=own.worker_mb,
-        predict_seconds=own.predict_seconds,
-    )
-
-
 def check_model(model: str) -> None:
     """Raise BadConfig unless `model` has the form `package.module:Class`."""
     if not _MODEL.fullmatch(model):
         raise BadConfig(f"{model[:80]!r} names no class: write package.module:Class, such as model:NewModel.")
+
+
+def worker_settings(settings: Settings) -> WorkerSettings:
+    """Return how processes of classes run, as the settings say: with as many threads as this process computes with."""
+    own, label_studio, serving = settings.own_model, settings.label_studio, settings.serving
+    return WorkerSettings(
+        label_studio_url=label_studio.url,
+        label_studio_api_key=label_studio.api_key.get_secret_value(),
+        variables=own.variables,
+        threads=serving.workers * serving.threads,
+        memory_mb=own.worker_mb,
+        predict_seconds=own.predict_seconds,
+    )

@@ -55,8 +55,10 @@ class WorkerProcess:
         self.spec = spec
         self.has_fit = False
         """Whether the class has a `fit` of its own; known once it was started."""
+        self.ended_by = ""
+        """Why the process is gone: `deadline`, `memory` or `crash`; "" while it runs, and after `close`."""
         self._model_dir = model_dir
-        self._settings = settings
+        self.settings = settings
         self._popen: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
         self._scratch: Path | None = None
@@ -84,7 +86,7 @@ class WorkerProcess:
         """Start the process; return once the class is imported and built. Raises ModelClassError."""
         self._scratch = Path(tempfile.mkdtemp(prefix="fitloop-model-"))
         ours, theirs = socket.socketpair()
-        environment = worker_environment(os.environ, self._settings, self._model_dir, self._scratch)
+        environment = worker_environment(os.environ, self.settings, self._model_dir, self._scratch)
         with theirs:
             self._popen = subprocess.Popen(  # noqa: S603  # our own program, no shell
                 [sys.executable, "-P", str(_WORKER), str(theirs.fileno())],
@@ -101,7 +103,7 @@ class WorkerProcess:
             "label_config": self.spec.label_config,
         }
         try:
-            answer = self._call(start, self._settings.start_seconds, "was not ready")
+            answer = self._call(start, self.settings.start_seconds, "was not ready")
         except BaseException:
             self.close()
             raise
@@ -127,7 +129,7 @@ class WorkerProcess:
             "params": dict(params or {}),
             "label_config": label_config,
         }
-        answer = self._call(call, seconds or self._settings.predict_seconds, "did not answer")
+        answer = self._call(call, seconds or self.settings.predict_seconds, "did not answer")
         return Answers(tuple(map(tuple, answer["predictions"])), answer["dropped"])
 
     def fit(
@@ -176,6 +178,7 @@ class WorkerProcess:
         try:
             answer = channel.ask(message, lambda: self._wait(until, on_wait))
         except Missed:
+            self.ended_by = "deadline"
             self.close()
             raise ModelClassError(
                 f"{self.spec.model} {failure} within {seconds:g} s; its process was ended."
@@ -199,8 +202,9 @@ class WorkerProcess:
         on_wait()
 
     def _check_memory(self) -> None:
-        limit, used = self._settings.memory_mb * 1e6, resident_bytes(self.pid)
+        limit, used = self.settings.memory_mb * 1e6, resident_bytes(self.pid)
         if limit and used > limit:
+            self.ended_by = "memory"
             self.close()
             raise ModelClassError(
                 f"{self.spec.model} used {used / 1e6:.0f} MB of memory, more than the limit of {limit / 1e6:.0f} MB; "
@@ -208,12 +212,13 @@ class WorkerProcess:
             )
 
     def _sentence(self, error: Mapping[str, str]) -> str:
-        line = redact(error["line"], self._settings.label_studio_api_key).rstrip(". ")
+        line = redact(error["line"], self.settings.label_studio_api_key).rstrip(". ")
         place = f" ({error['place']})" if error["place"] else ""
         return f"{self.spec.model} {_STAGES[error['stage']]}: {line}{place}."
 
     def _ended(self) -> ModelClassError:
-        """Say how the process ended; end what is left of it."""
+        """Say how the process ended by itself; end what is left of it."""
+        self.ended_by = self.ended_by or "crash"
         popen = self._popen
         if popen is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):

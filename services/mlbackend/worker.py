@@ -89,7 +89,7 @@ class Worker:
         """Return the predictions of each task, and what was dropped."""
         self._use(call.get("label_config") or self._label_config)
         tasks, dropped = call["tasks"], Counter[str]()
-        found = _at("predict", lambda: self._matched(tasks, call))
+        found = _at("predict", lambda: self._matched(tasks, call, dropped))
         return {
             "predictions": [answers.fitting(one, self._check, dropped) for one in found],
             "dropped": {reason: count for reason, count in dropped.items() if count},
@@ -103,21 +103,30 @@ class Worker:
             return {"result": result if isinstance(result, dict) else None}
         return {"result": None}
 
-    def _matched(self, tasks: list[Any], call: Mapping[str, Any]) -> list[Any]:
-        """Ask for all tasks at once; if their number differs, which nothing else explains, one by one."""
-        if not self._asks_singly:
-            found = self._answer(tasks, call)
+    def _matched(self, tasks: list[Any], call: Mapping[str, Any], dropped: Counter[str]) -> list[Any]:
+        """Ask for all tasks at once; one by one if some fail, or if their number differs, since then nothing says whose they are."""
+        if len(tasks) == 1 or not self._asks_singly:
             try:
-                return answers.match_tasks(found, tasks)
-            except answers.WrongLength:
+                return self._answer(tasks, call)
+            except Exception as error:
                 if len(tasks) == 1:
                     raise
-                self._asks_singly = True
-        return [answers.match_tasks(self._answer([task], call), [task])[0] for task in tasks]
+                self._asks_singly = isinstance(error, answers.WrongLength)
+        found, failures = list[Any](), list[Exception]()
+        for task in tasks:
+            try:
+                found += self._answer([task], call)
+            except Exception as error:  # noqa: BLE001  # of the class; raised below if no task can be answered
+                found.append(None)
+                failures.append(error)
+        if failures and len(failures) == len(tasks):
+            raise failures[-1]
+        dropped["raised"] += len(failures)
+        return found
 
     def _answer(self, tasks: list[Any], call: Mapping[str, Any]) -> list[Any]:
         given = self._object.predict(tasks, context=call["context"], **call["params"])
-        return answers.as_list(given)
+        return answers.match_tasks(answers.as_list(given), tasks)
 
     def _use(self, label_config: str) -> None:
         """Build the object anew if the label config is another one, as the library does for each request."""

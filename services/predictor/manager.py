@@ -30,8 +30,8 @@ from services.core.telemetry.correlation import log_ids
 from services.core.telemetry.logs import safe_traceback
 from services.engine.cache import NoRoom
 from services.engine.compute import VersionKey
-from services.engine.inference import LocalInference
 from services.predictor import metrics
+from services.predictor.inference import VersionInference
 from services.predictor.named import (
     VersionsByProject,
     currents,
@@ -52,7 +52,7 @@ _RETRY_SECONDS: Final = 60.0
 class ModelManager:
     """Loads versions ahead of requests. `start`, then `stop`."""
 
-    inference: LocalInference
+    inference: VersionInference
     table: ServingTableReader
     mode: Literal["rolling", "reload"]
     clock: Callable[[], float] = time.monotonic

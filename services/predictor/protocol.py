@@ -15,6 +15,7 @@ import orjson
 
 from services.core.errors import BadRequest
 from services.engine.compute import Scores
+from services.mlbackend.calls import PredictCall, TaskPredictions
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 MODEL_PREFIX: Final = "p"
@@ -30,6 +31,14 @@ class ScoreRequest:
     version: str | None = None
     id: str = ""
     binary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRequest:
+    """A parsed request for predictions of tasks."""
+
+    call: PredictCall
+    version: str | None = None
 
 
 def project_key_of(model: str) -> str | None:
@@ -115,6 +124,30 @@ def answer_v1(version: str, request: ScoreRequest, scores: Scores) -> bytes:
         for labels, probability, score in (scores.chosen(row) for row in range(len(request.texts)))
     ]
     return orjson.dumps({"predictions": predictions, "version": version})
+
+
+def parse_tasks(body: bytes) -> TaskRequest:
+    """Parse the body of POST /v2/models/<name>/tasks: `tasks` as Label Studio sends them, `context`, `params`, `label_config`.
+
+    Raises BadRequest.
+    """
+    request = _object(body)
+    tasks = request.get("tasks")
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+        raise BadRequest('The body needs "tasks": a list of Label Studio tasks.')
+    context, params, config = request.get("context"), request.get("params"), request.get("label_config")
+    call = PredictCall(
+        tasks,
+        context if isinstance(context, dict) else None,
+        params if isinstance(params, dict) else {},
+        config if isinstance(config, str) else None,
+    )
+    return TaskRequest(call, _version(_parameters(request)))
+
+
+def answer_tasks(version: str, predictions: list[TaskPredictions]) -> bytes:
+    """Return each task's predictions as Label Studio reads them, and the version that they are of."""
+    return orjson.dumps({"predictions": predictions, "parameters": {"version": version}})
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -41,9 +41,9 @@ from services.core.store import ObjectStore, open_store, unavailable_reason
 from services.core.telemetry import tracing
 from services.core.telemetry.logs import configure, log_uncaught, use_root_handler
 from services.core.telemetry.metrics import Component, set_build_info
-from services.engine.inference import LocalInference
 from services.predictor import metrics
 from services.predictor.crashes import CrashGuard
+from services.predictor.inference import build_inference
 from services.predictor.manager import ModelManager
 from services.predictor.routes import Routes
 
@@ -143,7 +143,7 @@ def serve(settings: Settings) -> None:
     BOUNDED.bounds = public_bounds(raise_file_limit())
     store = _open_store(settings)
     crashes = CrashGuard((settings.storage.cache_dir or Path(tempfile.gettempdir())) / "crashes")
-    inference = LocalInference(Registry(store), settings.serving, crashes.guard)
+    inference = build_inference(Registry(store), settings, crashes.guard)
     manager = ModelManager(inference, ServingTableReader(store), settings.rollout.mode)
     crashes.is_serving = lambda: manager.ready
     management = ManagementServer(

@@ -19,10 +19,10 @@ from services.core.registry import Registry
 from services.core.serving_table import ServingTableReader
 from services.core.settings import ClusterSettings, ServingSettings
 from services.core.store.files import FileStore
-from services.engine.inference import LocalInference
 from services.predictor.manager import ModelManager
 from services.predictor.routes import Routes
 from tests.support.base_models import TEXTS
+from tests.support.inference import local_inference
 from tests.support.versions import (
     KEY,
     build_tiny_version,
@@ -96,7 +96,7 @@ class InferenceContract:
 class TestLocalInference(InferenceContract):
     @pytest.fixture(autouse=True)
     def _inference(self, _registry: None) -> Iterator[None]:
-        inference = LocalInference(self.registry, ServingSettings(workers=2))
+        inference = local_inference(self.registry, ServingSettings(workers=2))
         self.inference = inference
         yield
         inference.close()
@@ -105,7 +105,7 @@ class TestLocalInference(InferenceContract):
 class TestRemoteInference(InferenceContract):
     @pytest.fixture(autouse=True)
     def _inference(self, _registry: None) -> Iterator[None]:
-        there = LocalInference(self.registry, ServingSettings(workers=2))
+        there = local_inference(self.registry, ServingSettings(workers=2))
         manager = ModelManager(there, ServingTableReader(self.registry.store), "rolling", ready=True)
         manager.read_table()
         app = Starlette(routes=Routes(there, manager).routes())

@@ -25,11 +25,11 @@ from services.core.serving_table import ServingTableReader
 from services.core.settings import RolloutSettings, ServingSettings
 from services.core.store.files import FileStore
 from services.embedded.in_process import LocalRollout
-from services.engine.inference import LocalInference
 from services.predictor.manager import ModelManager
 from services.predictor.server import ManagementServer
 from tests.support.api_server import FakeApiServer, serve_api
 from tests.support.encoders import build_tiny_encoder, publish_head
+from tests.support.inference import local_inference
 from tests.support.versions import (
     KEY,
     build_tiny_version,
@@ -105,7 +105,7 @@ class RolloutContract:
 class TestLocalRollout(RolloutContract):
     @pytest.fixture(autouse=True)
     def _rollout(self, _registry: None) -> Iterator[None]:
-        inference = LocalInference(self.registry, ServingSettings(workers=1))
+        inference = local_inference(self.registry, ServingSettings(workers=1))
         self.rollout = LocalRollout(inference, ThreadWorkers(1, "load", lambda: None))
         yield
         inference.close()
@@ -131,7 +131,7 @@ class FakePods:
         self.thread.start()
 
     def _start(self, generation: str) -> None:
-        self.inference = LocalInference(self.registry, ServingSettings(workers=1))
+        self.inference = local_inference(self.registry, ServingSettings(workers=1))
         self.manager = ModelManager(self.inference, ServingTableReader(self.registry.store), self.mode)  # type: ignore[arg-type]  # one of two words
         self.management = ManagementServer(self.manager, self.port, 0)
         self.management.start()

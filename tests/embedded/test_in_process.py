@@ -18,8 +18,9 @@ from services.core.registry import Registry
 from services.core.settings import ServingSettings
 from services.core.store.files import FileStore
 from services.embedded.in_process import FileLeadership, LocalRollout, export_versions
-from services.engine.inference import LocalInference
 from services.predictor import metrics
+from services.predictor.inference import VersionInference
+from tests.support.inference import local_inference
 from tests.support.metrics import metric_growth, metric_value
 from tests.support.versions import KEY, build_tiny_version, corrupt_file, publish_versions
 from tests.support.workers import InlineWorkers
@@ -43,15 +44,15 @@ def registry(tmp_path: Path) -> Registry:
 
 
 @pytest.fixture
-def local(registry: Registry) -> Iterator[LocalInference]:
+def local(registry: Registry) -> Iterator[VersionInference]:
     before = metrics._versions.loaded, metrics._versions.refused
-    found = LocalInference(registry, ServingSettings(workers=1))
+    found = local_inference(registry, ServingSettings(workers=1))
     yield found
     found.close()
     metrics.export_versions(*before)
 
 
-async def test_requests_are_counted_by_outcome(registry: Registry, local: LocalInference) -> None:
+async def test_requests_are_counted_by_outcome(registry: Registry, local: VersionInference) -> None:
     export_versions(local)
     inference = CountedInference(local, metrics.observe_request)
     grown = {
@@ -75,7 +76,7 @@ async def test_requests_are_counted_by_outcome(registry: Registry, local: LocalI
 LOADING = RolloutStatus(done=False, reason="it is being loaded")
 
 
-def test_rollout_loads_are_counted_once(registry: Registry, local: LocalInference) -> None:
+def test_rollout_loads_are_counted_once(registry: Registry, local: VersionInference) -> None:
     rollout = LocalRollout(local, InlineWorkers())
     assert rollout.flip_seconds == 0.0
     grown = {
@@ -91,7 +92,7 @@ def test_rollout_loads_are_counted_once(registry: Registry, local: LocalInferenc
     assert {outcome: count() for outcome, count in grown.items()} == {"loaded": 1, "refused": 1, "failed": 0}
 
 
-def test_load_that_takes_long_delays_nothing(local: LocalInference) -> None:
+def test_load_that_takes_long_delays_nothing(local: VersionInference) -> None:
     workers = InlineWorkers()
     workers.held.add(KEY)
     rollout = LocalRollout(local, workers)
@@ -103,7 +104,7 @@ def test_load_that_takes_long_delays_nothing(local: LocalInference) -> None:
 
 
 def test_bad_version_stays_bad_until_its_files_are_restored(
-    registry: Registry, local: LocalInference
+    registry: Registry, local: VersionInference
 ) -> None:
     now, workers = 100.0, InlineWorkers()
     rollout = LocalRollout(local, workers, lambda: now)
@@ -121,7 +122,7 @@ def test_bad_version_stays_bad_until_its_files_are_restored(
 
 
 def test_version_that_cannot_be_read_is_retried(
-    registry: Registry, local: LocalInference, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, local: VersionInference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(key: str) -> bytes:
         raise StoreUnreachable(f"No answer for {key}.")
@@ -136,7 +137,7 @@ def test_version_that_cannot_be_read_is_retried(
     assert rollout.advance(KEY, "v-1", 0.0).done
 
 
-def test_withdrawn_version_is_loaded_again(registry: Registry, local: LocalInference) -> None:
+def test_withdrawn_version_is_loaded_again(registry: Registry, local: VersionInference) -> None:
     rollout = LocalRollout(local, InlineWorkers())
     whole = corrupt_file(registry, "v-2")
     rollout.advance(KEY, "v-2", 0.0)

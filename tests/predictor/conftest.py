@@ -12,9 +12,10 @@ from services.core.registry import Registry
 from services.core.serving_table import ServingTableReader
 from services.core.settings import ServingSettings
 from services.core.store.files import FileStore
-from services.engine.inference import LocalInference
 from services.predictor.crashes import CrashGuard
+from services.predictor.inference import VersionInference
 from services.predictor.manager import ModelManager
+from tests.support.inference import local_inference
 from tests.support.versions import KEY, build_tiny_version, publish_versions
 
 BuildManager = Callable[..., ModelManager]
@@ -38,11 +39,11 @@ def registry(tmp_path: Path, made: tuple[Path, Artefact]) -> Registry:
 @pytest.fixture
 def build_manager(registry: Registry, tmp_path: Path) -> Iterator[BuildManager]:
     """Return a builder of managers, given the rollout `mode` and serving settings."""
-    made: list[LocalInference] = []
+    made: list[VersionInference] = []
 
     def make(mode: str = "reload", **settings: object) -> ModelManager:
         serving = ServingSettings(workers=1, **settings)  # type: ignore[arg-type]  # by name, for tests
-        made.append(LocalInference(registry, serving, CrashGuard(tmp_path / "crashes").guard))
+        made.append(local_inference(registry, serving, CrashGuard(tmp_path / "crashes").guard))
         return ModelManager(made[-1], ServingTableReader(registry.store), mode)  # type: ignore[arg-type]  # one of two words
 
     yield make

@@ -20,11 +20,11 @@ from services.core.domain import Served
 from services.core.registry import Registry
 from services.core.serving_table import ServingTableReader
 from services.core.settings import ServingSettings
-from services.engine.inference import LocalInference
 from services.predictor.manager import ModelManager
 from services.predictor.server import ManagementServer
 from tests.support.buckets import ENDPOINT, SECRET, needs_s3
 from tests.support.buckets import KEY as ACCESS_KEY
+from tests.support.inference import local_inference
 from tests.support.s3_server import serve_bucket
 from tests.support.versions import KEY, corrupt_file, write_serving_table
 from tests.support.waiting import eventually
@@ -178,7 +178,7 @@ def _waiting(predictor: RunningPredictor) -> float:
 
 
 def test_not_ready_once_the_port_is_closed(registry: Registry) -> None:
-    inference = LocalInference(registry, ServingSettings(workers=1))
+    inference = local_inference(registry, ServingSettings(workers=1))
     manager = ModelManager(inference, ServingTableReader(registry.store), "reload", ready=True)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         management = ManagementServer(manager, 0, int(listener.getsockname()[1]))

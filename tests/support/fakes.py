@@ -21,6 +21,7 @@ from services.core.errors import FitloopError
 from services.core.runs import Runs
 from services.core.store import ObjectStore
 from services.engine.compute import Scores
+from services.mlbackend.calls import PredictCall, TaskPredictions, named
 
 LABELS = ("Positive", "Negative", "Neutral")
 SPACE = LabelSpace("sentiment", "text", "$text", LABELS)
@@ -58,6 +59,8 @@ class FakeInference:
     rows: list[list[float]] | None = None
     row: tuple[float, ...] | None = None
     asked: list[tuple[str, str, tuple[str, ...]]] = field(default_factory=list)
+    calls: list[tuple[str, str, PredictCall]] = field(default_factory=list)
+    """Of `predict_tasks`, which answers each task whose data is not empty."""
 
     async def scores(self, project_key: str, version: str, texts: Sequence[str]) -> Scores:
         await asyncio.sleep(0)
@@ -66,6 +69,16 @@ class FakeInference:
             raise self.error
         rows = self.rows if self.rows is not None else [self._row(text) for text in texts]
         return Scores(self.labels, np.array(rows, dtype=np.float32).reshape(len(rows), -1))
+
+    async def predict_tasks(self, project_key: str, version: str, call: PredictCall) -> list[TaskPredictions]:
+        await asyncio.sleep(0)
+        self.calls.append((project_key, version, call))
+        if self.error:
+            raise self.error
+        return [
+            named([{"result": [{"value": {"text": str(task["data"])}}]}] if task["data"] else [], version)
+            for task in call.tasks
+        ]
 
     async def ready(self) -> bool:
         return self.error is None

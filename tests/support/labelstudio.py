@@ -228,7 +228,9 @@ class FakeLabelStudio:
         plain = [
             row
             for row in predictions
-            if all(isinstance(one, str) for region in row["result"] for one in region["value"]["choices"])
+            if all(
+                isinstance(one, str) for region in row["result"] for one in region["value"].get("choices", ())
+            )
         ]
         for row in plain:
             self._store(row)

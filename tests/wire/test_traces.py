@@ -26,13 +26,13 @@ from services.core.runs import Runs
 from services.core.serving_table import ServingTableReader
 from services.core.settings import AuthSettings, ClusterSettings, ServingSettings, Settings
 from services.core.store.files import FileStore
-from services.engine.inference import LocalInference
 from services.predictor.manager import ModelManager
 from services.predictor.routes import Routes
 from tests.support.base_models import build_tiny_base
 from tests.support.controller import ControllerWorld as Supervised
 from tests.support.fakes import SPACE, FakeEventSink
 from tests.support.http_server import serve_http
+from tests.support.inference import local_inference
 from tests.support.tracing import capture_spans, finished_spans
 from tests.support.trainer import TrainerWorld
 from tests.support.trainer_process import serve_label_studio as label_studio
@@ -66,7 +66,7 @@ def adapter(tmp_path: Path, event_sink: FakeEventSink) -> Iterator[httpx.AsyncCl
     registry = Registry(FileStore(tmp_path / "store"))
     publish_versions(registry, build_tiny_version(tmp_path / "made"), "v-1")
     write_serving_table(registry, {KEY: Served("v-1")})
-    local = LocalInference(registry, ServingSettings(workers=1))
+    local = local_inference(registry, ServingSettings(workers=1))
     manager = ModelManager(local, ServingTableReader(registry.store), "reload")
     manager.read_table()
     manager.load_missing()

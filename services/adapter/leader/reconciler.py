@@ -225,10 +225,10 @@ class ProjectReconciler:
     def _refresh(self, now: float) -> None:
         """Keep Label Studio's predictions and title in sync with the version in effect."""
         version = self.versions.rollout.served.effective_version(now)
-        progress = self.sync.progress(self.project.id)
-        self.problems["refresh"] = progress.problem if progress else ""
-        if version and self.space and version not in self.versions.foreign(self.space):
-            self.sync.follow_served(self.project, self.space, version, is_quiet=now >= self.planner.quiet_at)
+        self.problems["refresh"] = found.problem if (found := self.sync.progress(self.project.id)) else ""
+        is_own, is_quiet = version in self.versions.own_models, now >= self.planner.quiet_at
+        if version and (is_own or (self.space and version not in self.versions.foreign(self.space))):
+            self.sync.follow_served(self.project, self.space, version, is_quiet=is_quiet, own_model=is_own)
 
     def _report_active_run(self) -> None:
         active = self.history.active

@@ -112,6 +112,7 @@ class StatusBuilder:
             ),
             foreign=foreign,
             version_names=published_versions(with_versions),
+            own_models=versions.own_models,
             unevaluated=versions.unevaluated,
         )
         view = with_earlier_labels(view, earlier)

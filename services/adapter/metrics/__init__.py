@@ -6,9 +6,9 @@ Every label value that can occur exists from the start, at 0.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -18,6 +18,9 @@ from services.adapter.ports import Inference
 from services.core.errors import Overloaded, PredictorsUnreachable
 from services.core.telemetry.metrics import SECONDS
 from services.engine.compute import Scores
+from services.mlbackend.calls import PredictCall, TaskPredictions
+
+T = TypeVar("T")
 
 EVENT_ACTIONS: Final = (
     "ANNOTATION_CREATED",
@@ -54,6 +57,7 @@ class PredictionOutcome(StrEnum):
     PREDICTED = "predicted"
     NO_MODEL = "no_model"
     NO_TEXT = "no_text"
+    NO_SUGGESTION = "no_suggestion"
     STALE_LABEL = "stale_label"
     NOT_FINITE = "not_finite"
     OVERLOADED = "overloaded"
@@ -211,14 +215,21 @@ class CountedInference:
 
     async def scores(self, project_key: str, version: str, texts: Sequence[str]) -> Scores:
         """Return one row per text, in order. Raises what the inner one raises."""
+        return await self._counted(self._inner.scores(project_key, version, texts))
+
+    async def predict_tasks(self, project_key: str, version: str, call: PredictCall) -> list[TaskPredictions]:
+        """Return each task's predictions, in order. Raises what the inner one raises."""
+        return await self._counted(self._inner.predict_tasks(project_key, version, call))
+
+    async def _counted(self, answer: Awaitable[T]) -> T:
         started = time.perf_counter()
         try:
-            scores = await self._inner.scores(project_key, version, texts)
+            found = await answer
         except BaseException as error:
             self._report(error, time.perf_counter() - started)
             raise
         self._report(None, time.perf_counter() - started)
-        return scores
+        return found
 
     async def ready(self) -> bool:
         """Return whether the inner one can answer."""

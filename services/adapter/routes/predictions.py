@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -32,11 +32,13 @@ from services.adapter.routes.bodies import (
 )
 from services.adapter.state.board import Board, ProjectView
 from services.adapter.suggestions import are_probabilities, build_prediction, conceal, is_blind
+from services.core.domain import Project
 from services.core.errors import BadRequest, EngineError, Overloaded
 from services.core.http.limits import read_chunks, reservation_of
 from services.core.labels.readable import readable_text
 from services.core.telemetry import tracing
 from services.engine.compute import Scores
+from services.mlbackend.calls import TASKS_PER_CALL, PredictCall, TaskPredictions, split_params
 
 MAX_REQUEST_BYTES: Final = 256 << 20
 """Bytes of a request: about half a million short tasks, if the process's budget allows it."""
@@ -55,6 +57,8 @@ class Batch:
     positions: tuple[int, ...] = ()
     """Index of each text's task."""
     texts: tuple[str, ...] = ()
+    own_tasks: tuple[Mapping[str, Any], ...] = ()
+    """Instead of texts: the tasks themselves, for a class of the operator's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +80,15 @@ class Predictions:
         if view is not None and not view.is_read:
             raise NotReady
         answers, reservation = list[bytes](), reservation_of(request)
+        context, params = split_params(envelope.get("params"))
+        config = envelope.get("label_config")
+        rest = PredictCall((), context, params, config if isinstance(config, str) else None)
         while pieces:
             if answers and await request.is_disconnected():
                 raise ClientDisconnect
             piece = pieces.popleft()
             batch = await run_by_size(len(piece), _parse_piece, piece, not answers, view, now)
-            answers.append(await self._predict(batch))
+            answers.append(await (self._ask_class(batch, rest) if batch.own_tasks else self._predict(batch)))
             reservation.release(len(piece))
             reservation.reserve(len(answers[-1]))
         return _respond(answers)
@@ -94,12 +101,19 @@ class Predictions:
             size = len(batch.texts) * _ANSWER_BYTES
             return await run_by_size(size, build_answer, batch, scores, self.blind_share)
 
+    async def _ask_class(self, batch: Batch, rest: PredictCall) -> bytes:
+        """Have the version's class answer the tasks, some at a time; `rest`: what came with them."""
+        found: list[TaskPredictions] = []
+        with _count_failures(len(batch.own_tasks)):
+            for start in range(0, len(batch.own_tasks), TASKS_PER_CALL):
+                call = replace(rest, tasks=batch.own_tasks[start : start + TASKS_PER_CALL])
+                with _traced(batch, tasks=len(call.tasks)) as project:
+                    found += await self.inference.predict_tasks(project.key, batch.version, call)
+            return render_answers(batch, found)
+
     async def _scores(self, batch: Batch) -> Scores:
-        assert batch.view is not None  # noqa: S101  # for the type checker: there are texts only then
-        ids: dict[str, int | str] = {"project": batch.view.project.id, "version": batch.version}
-        structlog.contextvars.bind_contextvars(**ids)
-        with tracing.span("inference", {"texts": len(batch.texts), **ids}, kind=tracing.SpanKind.CLIENT):
-            return await self.inference.scores(batch.view.project.key, batch.version, batch.texts)
+        with _traced(batch, texts=len(batch.texts)) as project:
+            return await self.inference.scores(project.key, batch.version, batch.texts)
 
 
 async def _read(request: Request) -> tuple[dict[str, Any], deque[bytes]]:
@@ -118,6 +132,16 @@ def _parse_piece(piece: bytes, first: bool, view: ProjectView | None, now: float
 
 
 @contextlib.contextmanager
+def _traced(batch: Batch, **counts: int) -> Iterator[Project]:
+    """Put a request for a batch's answers into a span; yield its project."""
+    assert batch.view is not None  # noqa: S101  # for the type checker: there is something to answer only then
+    ids: dict[str, int | str] = {"project": batch.view.project.id, "version": batch.version}
+    structlog.contextvars.bind_contextvars(**ids)
+    with tracing.span("inference", {**counts, **ids}, kind=tracing.SpanKind.CLIENT):
+        yield batch.view.project
+
+
+@contextlib.contextmanager
 def _count_failures(texts: int) -> Iterator[None]:
     """Count texts that were not scored, whatever the error, bugs included: alerts read these metrics."""
     try:
@@ -133,6 +157,8 @@ def _count_failures(texts: int) -> Iterator[None]:
 def select_tasks(tasks: Sequence[object], view: ProjectView | None, now: float) -> Batch:
     """Select the tasks that can be predicted: none if the project has no version for its label space."""
     version = view.served.effective_version(now) if view else None
+    if view is not None and version is not None and version in view.own_models:
+        return _for_class(tasks, view, version)
     if view is None or view.space is None or version is None or version in view.foreign:
         metrics.count_predictions(PredictionOutcome.NO_MODEL, len(tasks))
         return Batch(len(tasks), view)
@@ -141,6 +167,30 @@ def select_tasks(tasks: Sequence[object], view: ProjectView | None, now: float) 
     }
     metrics.count_predictions(PredictionOutcome.NO_TEXT, len(tasks) - len(texts))
     return Batch(len(tasks), view, version, tuple(texts), tuple(texts.values()))
+
+
+def _for_class(tasks: Sequence[object], view: ProjectView, version: str) -> Batch:
+    own = {
+        position: task
+        for position, task in enumerate(tasks)
+        if isinstance(task, Mapping) and isinstance(task.get("data"), Mapping)
+    }
+    metrics.count_predictions(PredictionOutcome.NO_TEXT, len(tasks) - len(own))
+    return Batch(len(tasks), view, version, tuple(own), own_tasks=tuple(own.values()))
+
+
+def render_answers(batch: Batch, found: Sequence[TaskPredictions]) -> bytes:
+    """Return what a class answered as JSON without enclosing brackets: one prediction by itself, several as a list."""
+    assert batch.view is not None  # noqa: S101  # for the type checker, as above
+    results: list[Any] = [[]] * batch.tasks
+    for position, answer in zip(batch.positions, found, strict=True):
+        results[position] = answer[0] if len(answer) == 1 else answer
+    answered = sum(map(bool, found))
+    metrics.count_predictions(PredictionOutcome.PREDICTED, answered)
+    metrics.count_predictions(PredictionOutcome.NO_SUGGESTION, len(found) - answered)
+    scores = (one["score"] for answer in found for one in answer if "score" in one)
+    metrics.observe_scores(batch.view.project.id, scores)
+    return orjson.dumps(results)[1:-1]
 
 
 def build_answer(batch: Batch, scores: Scores, blind_share: float = 0.0) -> bytes:

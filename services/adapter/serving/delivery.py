@@ -27,11 +27,13 @@ from services.adapter.serving.label_studio import (
     set_title,
     unusable_message,
 )
+from services.adapter.serving.own_answers import ask_class
 from services.adapter.serving.pushes import push_predictions
 from services.adapter.serving.stored import StoredPredictions, Text, readable_texts
 from services.adapter.suggestions import build_prediction, conceal, is_blind
 from services.core.domain import Served
 from services.core.errors import CorruptVersion, NotFound, UnknownFormat
+from services.mlbackend.calls import TASKS_PER_CALL
 
 log = structlog.get_logger()
 CHUNK: Final = 200
@@ -114,7 +116,7 @@ class Delivery:
         if stored is None:
             return
         space = self.job.space
-        is_bulk = (
+        is_bulk = space is None or (
             space.paths is None or space.control_tag != "Choices"
         )  # nested choices are pushed one by one
         size = FIRST if is_bulk else CHUNK
@@ -131,6 +133,7 @@ class Delivery:
         self._check_wanted()
         source, job = self.ports.source, self.job
         tasks = source.unpredicted_tasks(job.project_id, job.version, ids)
+        assert job.space is not None  # noqa: S101  # runs store predictions of texts only
         predictions, _ = stored.answer(job.space, tasks, self.ports.serving.blind_share)
         self._push(predictions, "run")
         pushed = [prediction["task"] for prediction in predictions]
@@ -174,6 +177,9 @@ class Delivery:
             self.cleanup.note(tasks, self.ports.served(job))
         lacking = [task for task in tasks if not _has_prediction(task, job.version)]
         self.update(pushed=self.progress.pushed + len(tasks) - len(lacking))
+        if job.own_model_config or job.space is None:
+            self._push_answers(lacking[: self._room()])
+            return
         if self._stored is None:
             texts = readable_texts(job.space, lacking)
         else:
@@ -183,9 +189,17 @@ class Delivery:
             self._check_wanted()
             self._push(asyncio.run(self._predict(texts)), "predictor")
 
+    def _push_answers(self, tasks: Sequence[dict[str, Any]]) -> None:
+        """Have the version's class answer these tasks."""
+        for start in range(0, len(tasks), TASKS_PER_CALL):
+            self._check_wanted()
+            some = tasks[start : start + TASKS_PER_CALL]
+            self._push(asyncio.run(ask_class(self.ports.inference, self.job, some)), "predictor")
+
     async def _predict(self, tasks: Sequence[Text]) -> list[dict[str, Any]]:
         job, share, is_evaluated = self.job, self.ports.serving.blind_share, self._is_evaluated
         scores = await self.ports.inference.scores(job.project_key, job.version, [text for _, text in tasks])
+        assert job.space is not None  # noqa: S101  # as above
         found = []
         for row, (task, text) in enumerate(tasks):
             if prediction := build_prediction(job.space, scores, row, job.version, is_evaluated=is_evaluated):

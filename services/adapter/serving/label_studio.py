@@ -118,12 +118,15 @@ class RefreshJob:
     project_id: int
     project_key: str
     version: str
-    space: LabelSpace
+    space: LabelSpace | None
+    """None only for a version of a class, which answers any label config."""
     seen_url: str
     round: int = 0
     """Increased each time the same version is to be refreshed again: new tasks, another backend."""
     title_only: bool = False
     """The predictions are stored: only the backend may be another one."""
+    own_model_config: str = ""
+    """The project's label config if a class of the operator's computes the version's answers; else ""."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +158,9 @@ def refused_message(job: RefreshJob, count: int) -> str:
     if not count:
         return ""
     these = "1 suggestion" if count == 1 else f"{count} suggestions"
+    control = f" for {job.space.from_name!r}" if job.space and not job.own_model_config else ""
     return (
-        f"Label Studio refuses {these} of {job.version} for {job.space.from_name!r}: annotators get them only when "
+        f"Label Studio refuses {these} of {job.version}{control}: annotators get them only when "
         "Label Studio itself requests predictions. Its log says why."
     )
 

@@ -73,8 +73,16 @@ class LabelStudioSync:
         """Return the progress of the project's refresh."""
         return self.refresher.progress(project_id)
 
-    def follow_served(self, project: Project, space: LabelSpace, current: str, *, is_quiet: bool) -> None:
-        """Submit a refresh to the version in effect, if it is due. Raises StoreError."""
+    def follow_served(
+        self,
+        project: Project,
+        space: LabelSpace | None,
+        current: str,
+        *,
+        is_quiet: bool,
+        own_model: bool = False,
+    ) -> None:
+        """Submit a refresh to the version in effect, if it is due; `own_model`: a class computes its answers. Raises StoreError."""
         progress = self.progress(project.id)
         refreshed = self.connection.refreshed
         if progress and progress.done and progress.job.version == current != refreshed:
@@ -90,8 +98,8 @@ class LabelStudioSync:
             # The refresher outlives this object, and ignores a round that it already had.
             number = (progress.job.round if progress else 0) + (again or self._title_due)
             self.new_tasks, self._title_due = self.new_tasks and not again, False
-            url = self.connection.seen_url
-            job = RefreshJob(project.id, project.key, current, space, url, number, title_only)
+            url, config = self.connection.seen_url, project.label_config if own_model else ""
+            job = RefreshJob(project.id, project.key, current, space, url, number, title_only, config)
             self.refresher.submit(job)
 
     def _write(self, connection: Connection) -> None:

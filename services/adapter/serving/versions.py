@@ -174,6 +174,13 @@ class ProjectVersions:
         return tuple(version for version in versions if space and self._is_foreign(version, space))
 
     @property
+    def own_models(self) -> tuple[str, ...]:
+        """The versions in effect, or soon in effect, whose answers a class of the operator's computes."""
+        served, find = self.rollout.served, self.promotions.manifests.find
+        versions = filter(None, (served.current, served.previous, served.target))
+        return tuple(one for one in versions if (found := find(one)) and found.own_model)
+
+    @property
     def unevaluated(self) -> tuple[str, ...]:
         """The versions in effect, or soon in effect, that were not evaluated, as far as can be known."""
         served, find = self.rollout.served, self.promotions.manifests.find

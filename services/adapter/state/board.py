@@ -139,6 +139,8 @@ class ProjectView:
     """Served versions that were made for another control: nothing is predicted with them."""
     version_names: tuple[str, ...] = ()
     """The versions published last, newest first."""
+    own_models: tuple[str, ...] = ()
+    """Served versions whose answers a class of the operator's computes."""
     unevaluated: tuple[str, ...] = ()
     """Served versions that were not evaluated: their suggestions show no probability."""
 

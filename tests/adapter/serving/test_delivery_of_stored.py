@@ -209,7 +209,9 @@ def test_nested_choices_of_the_run_are_stored_one_by_one() -> None:
 def test_label_that_the_config_lost_gets_no_suggestion() -> None:
     world = RefreshWorld(3)
     world.store()
-    space = replace(world.job().space, labels=("loan", "other"))
+    known = world.job().space
+    assert known is not None
+    space = replace(known, labels=("loan", "other"))
     world.work(replace(world.job(), space=space))
     assert (world.pushed, world.inference.asked, world.title) == ([], [], "support-1")
 

@@ -115,6 +115,18 @@ class Unruly(LabelStudioMLBase):
         return [{"result": [{"from_name": "a", "to_name": "b", "type": "choices", "value": value}]}]
 
 
+class Fragile(LabelStudioMLBase):
+    """Answers, unless a text tells it not to."""
+
+    def predict(self, tasks: list[dict[str, Any]], context: Any = None, **_: Any) -> list[dict[str, Any]]:
+        texts = [task["data"]["text"] for task in tasks]
+        if "hang" in texts:
+            time.sleep(3600)
+        if "raise" in texts:
+            raise ValueError("no text like that")
+        return [choices("sport") for _ in texts]
+
+
 class BrokenSetup(LabelStudioMLBase):
     """Cannot be built."""
 
