@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 BINS: Final = 15
 _DIGITS: Final = 4
+_ANSWERS: Final = 1_000_000
+"""Counted at once: some 70 MB, where all answers to 50,000 texts of 500 labels took 1.3 GB."""
 _MIN_CLUSTERS: Final = 5
 """Texts below which how much their answers depend on each other cannot be told: each text then counts once."""
 
@@ -74,21 +77,61 @@ def reliability_of_labels(
     The variance of the share of true answers is taken from the sums of each text (clustered); that of independent answers divided
     by it gives their number, at least the texts and at most the answers.
     """
-    p, y = probabilities.ravel().astype(np.float64), true.ravel().astype(np.float64)
-    index = _bin_of(p, bins)
-    answers = np.bincount(index, minlength=bins)
-    sums, right = (np.bincount(index, column, minlength=bins).astype(np.float64) for column in (p, y))
-    apart = y - p - ((right - sums) / np.maximum(answers, 1))[index]
-    place = np.repeat(np.arange(len(true)) * bins, true.shape[1]) + index
-    of_texts = [np.bincount(place, column, minlength=len(true) * bins) for column in (None, apart)]
-    counted, residuals = (one.reshape(-1, bins) for one in of_texts)
-    texts = (counted > 0).sum(axis=0)
-    alone = np.bincount(index, np.square(apart), minlength=bins)
-    # Residuals from the bin's own mean: those of few texts nearly cancel out.
-    clustered = np.square(residuals).sum(axis=0) * texts / np.maximum(texts - 1, 1)
-    ratio = np.divide(alone, clustered, out=np.ones(bins), where=clustered > alone / np.maximum(answers, 1))
-    independent = np.where(texts < _MIN_CLUSTERS, texts, np.clip(answers * ratio, texts, answers))
-    return Reliability(texts.astype(np.int64), answers.astype(np.int64), sums, right, independent)
+    answers, texts = np.zeros(bins, np.int64), np.zeros(bins, np.int64)
+    sums, right, alone, clustered = (np.zeros(bins) for _ in range(4))
+    for part in _parts(probabilities, true, bins):
+        answers += part.sum_up(None).astype(np.int64)
+        sums += part.sum_up(part.p)
+        right += part.sum_up(part.y)
+    means = (right - sums) / np.maximum(answers, 1)
+    for part in _parts(probabilities, true, bins):
+        # Residuals from the bin's own mean: those of few texts nearly cancel out.
+        apart = part.y - part.p - means[part.bin]
+        texts += (part.sum_by_text(None) > 0).sum(axis=0)
+        alone += part.sum_up(np.square(apart))
+        clustered += np.square(part.sum_by_text(apart)).sum(axis=0)
+    independent = _independent(answers, texts, alone, clustered)
+    return Reliability(texts, answers, sums, right, independent)
+
+
+def _independent(answers: Counts, texts: Counts, alone: Sums, clustered: Sums) -> Sums:
+    """Return the number of independent answers in each bin, from sums of squares: of each answer, and of the sum of each text's."""
+    clustered = clustered * texts / np.maximum(texts - 1, 1)
+    is_known = clustered > alone / np.maximum(answers, 1)
+    ratio = np.divide(alone, clustered, out=np.ones(len(alone)), where=is_known)
+    return np.where(texts < _MIN_CLUSTERS, texts, np.clip(answers * ratio, texts, answers))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """All answers to some of the texts; the arrays are (answers,)."""
+
+    p: Sums
+    y: Sums
+    """1 for a label that the text has, else 0."""
+    bin: Counts
+    text: Counts
+    """Number of the text among these."""
+    bins: int
+
+    def sum_up(self, values: Sums | None) -> Sums:
+        """Return the values' sum in each bin (bins,); without values, how many answers it has."""
+        return np.bincount(self.bin, values, self.bins).astype(np.float64)
+
+    def sum_by_text(self, values: Sums | None) -> Sums:
+        """Return the same of each text (texts, bins)."""
+        places, texts = self.text * self.bins + self.bin, int(self.text[-1]) + 1
+        return np.bincount(places, values, texts * self.bins).astype(np.float64).reshape(texts, self.bins)
+
+
+def _parts(probabilities: NDArray[np.floating[Any]], true: NDArray[np.bool_], bins: int) -> Iterator[_Part]:
+    """Divide all answers into parts of about a million, so that no table of them all is made in float64."""
+    labels = true.shape[1]
+    step = max(1, _ANSWERS // max(1, labels))
+    for start in range(0, len(true) if labels else 0, step):
+        p = probabilities[start : start + step].ravel().astype(np.float64)
+        y = true[start : start + step].ravel().astype(np.float64)
+        yield _Part(p, y, _bin_of(p, bins), np.arange(len(p)) // labels, bins)
 
 
 def share(part: float, whole: float) -> float | None:

@@ -36,6 +36,19 @@ def test_each_label_of_each_text_is_an_answer() -> None:
     assert found.probability.tolist() == pytest.approx([0.5, 2.45])
 
 
+def test_parts_add_up_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers are counted some texts at a time, however many labels a text has."""
+    rng = np.random.default_rng(0)
+    p = rng.random((50, 7)).astype(np.float32)
+    true = rng.random(p.shape) < p
+    whole = reliability_of_labels(p, true)
+    for answers in (1, 20, 100):
+        monkeypatch.setattr("services.trainer.evaluation.reliability._ANSWERS", answers)
+        parts = reliability_of_labels(p, true)
+        for name in ("texts", "answers", "probability", "right", "independent"):
+            assert getattr(parts, name) == pytest.approx(getattr(whole, name))
+
+
 def test_no_texts_have_no_answers() -> None:
     found = reliability_of_labels(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.bool_))
     assert (found.error, found.answers.sum(), found.rows()[0]["right"]) == (0.0, 0, None)
