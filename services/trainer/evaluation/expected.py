@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from services.core.accuracy import TOO_FEW
-from services.core.domain import Estimate, ExpectedAccuracy, Selection
+from services.core.domain import Counts, Estimate, ExpectedAccuracy, Selection
 from services.trainer.data.dataset import Dataset
 from services.trainer.data.features import Floats
 
@@ -56,7 +56,15 @@ def expected_accuracy(
         return ExpectedAccuracy(None, reason=TOO_FEW)
     if unseen is None or len(unseen) < MIN_TEXTS:
         return _of_labelled(cross_validated, dataset)
-    return of_unlabelled(unseen, labelled, n, n / max(n, dataset.state.counts.tasks))
+    return of_unlabelled(unseen, labelled, n, labelled_share(dataset.state.counts))
+
+
+def labelled_share(counts: Counts) -> float:
+    """Return the share of the project's tasks that have an annotation; 1 if it is not known how many tasks there are.
+
+    Of tasks and not of texts: nobody has counted the distinct texts of the tasks that are not labelled.
+    """
+    return min(1.0, counts.annotated_tasks / counts.tasks) if counts.tasks else 1.0
 
 
 def of_unlabelled(unseen: Floats, labelled: Floats, texts: int, share: float) -> ExpectedAccuracy:

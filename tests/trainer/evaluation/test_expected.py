@@ -15,6 +15,7 @@ from services.trainer.data.features import Floats
 from services.trainer.evaluation.expected import (
     MIN_TEXTS,
     expected_accuracy,
+    labelled_share,
     margin,
     of_unlabelled,
     selection_of,
@@ -48,6 +49,17 @@ def test_labels_that_were_chosen_have_a_wider_margin() -> None:
     found = expected_accuracy(answers(0.8, 2000), answers(0.55, 1000), JUDGED, dataset_of(1000))
     assert found.selection is Selection.UNCERTAIN
     assert found.margin >= 0.05
+
+
+def test_share_of_labelled_tasks_counts_equal_texts_as_often_as_there_are_tasks() -> None:
+    """300 different texts in 600 of 1,000 tasks: the margin is that of more than half of the project."""
+    assert labelled_share(Counts(600, 600, 0, "", 1000)) == 0.6
+    assert labelled_share(Counts(600, 600, 0, "")) == labelled_share(Counts(3, 3, 0, "", 2)) == 1
+    once = dataset_of(300, tasks=1000)
+    often = replace(once, state=replace(once.state, counts=Counts(600, 600, 0, "", 1000)))
+    unseen, labelled = answers(0.8, 2000), answers(0.55, 300)
+    margins = [expected_accuracy(unseen, labelled, JUDGED, dataset).margin for dataset in (once, often)]
+    assert margins[1] - margins[0] == pytest.approx(0.5 * 0.3 * 0.25, abs=1e-3)
 
 
 @pytest.mark.parametrize(
