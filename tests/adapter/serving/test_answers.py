@@ -67,3 +67,20 @@ def test_errors_leave_annotations_without_an_answer(registry: Registry) -> None:
     inference = FakeInference(error=Overloaded("busy"))
     assert answers(registry, inference)(KEY, SPACE, "v-2", tasks_of({3: "three"})) == {}
     assert answers(registry, inference, "gone")(KEY, SPACE, "gone", tasks_of({3: "three"})) == {}
+
+
+def test_manifest_of_an_asked_version_is_read_once(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the one that each look for stored answers reads."""
+    read, keys = FileStore.read, list[str]()
+
+    def count(store: FileStore, key: str) -> bytes:
+        keys.append(key)
+        return read(store, key)
+
+    monkeypatch.setattr(FileStore, "read", count)
+    asked = answers(registry, FakeInference(row=(0.1, 0.2, 0.7)))
+    for number in range(3):
+        assert set(asked(KEY, SPACE, "v-2", tasks_of({number: str(number)}))) == {number}
+    assert sum(key.endswith("v-2/manifest.json") for key in keys) == 3 + 1
