@@ -11,8 +11,8 @@ from services.core.labelstudio.tabs import annotations_url
 
 TOO_FEW: Final = "Too few texts, or too few of each label, were evaluated to say which labels may be wrong."
 ADVICE: Final = (
-    "Correct what is wrong. If a label is right, change any choice in the editor and change it back, then press Update: versions made "
-    "after that do not list it again. Any edit of the task that leaves the label as it is counts."
+    "Correct what is wrong. If a label is right, change any choice in the editor and change it back, then press Update: it leaves this "
+    "list, and versions made after that do not list it again. Any edit of the task that leaves the label as it is counts."
 )
 
 
@@ -45,12 +45,21 @@ def suspects_message(report: Report) -> str:
     if found.too_few:
         return TOO_FEW
     looks = "looks" if found.count == 1 else "look"
-    which = f"{plural(found.count, 'label')} {looks}" if found.count else "no label looks"
+    which = (
+        f"{plural(found.count, 'label')} {looks}"
+        if found.count
+        else f"no {'other ' if found.checked else ''}label looks"
+    )
     message = f"Of {plural(report.judged, 'evaluated text')}, {which} wrong to models that were not trained on the text."
+    if found.checked:
+        message += (
+            f" {found.checked} that {_were(found.checked)} listed {_have(found.checked)} been checked since."
+        )
     asked = found.confirmed + found.changed
     if not asked:
         return message
-    return f"{message} Of {asked} that people have checked, {found.changed} {_were(found.changed)} changed and {found.confirmed} confirmed."
+    before = "Of {} that people had checked before" if found.checked else "Of {} that people have checked"
+    return f"{message} {before.format(asked)}, {found.changed} {_were(found.changed)} changed and {found.confirmed} confirmed."
 
 
 def suspects_url(label_studio: str, project_id: int, found: SuspectLabels | None) -> str:
@@ -65,6 +74,10 @@ def _row(labels: tuple[str, ...], one: SuspectLabel) -> SuspectRow:
     other = f"without {labels[one.given or 0]}" if one.other is None else labels[one.other]
     margin = round(one.other_probability - one.probability, 4)
     return SuspectRow(one.task_id, given, other, one.probability, one.other_probability, margin)
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"
 
 
 def _were(count: int) -> str:

@@ -27,6 +27,10 @@ ROW = SuspectLabel(7, 12, 0, 1, 0.02, 0.9)
             SuspectLabels((ROW,), 3, confirmed=2, changed=1),
             "Of 90 evaluated texts, 3 labels look wrong to models that were not trained on the text. Of 3 that people have checked, 1 was changed and 2 confirmed.",
         ),
+        (
+            SuspectLabels((), 0, confirmed=2, checked=1),
+            "Of 90 evaluated texts, no other label looks wrong to models that were not trained on the text. 1 that was listed has been checked since. Of 2 that people had checked before, 0 were changed and 2 confirmed.",
+        ),
     ],
 )
 def test_the_number_is_said(found: SuspectLabels | None, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Suspect labels in a real Label Studio: a link opens exactly their tasks, and a label that is confirmed in the editor is not listed again."""
+"""Suspect labels in a real Label Studio: a link opens exactly their tasks, and a label that is confirmed in the editor leaves the list."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _confirm(page: Page, url: str, label: str) -> None:
     assert told.value.ok
 
 
-def test_a_label_confirmed_in_the_editor_is_not_listed_again(
+def test_a_label_confirmed_in_the_editor_leaves_the_list_and_is_not_listed_again(
     start_fitloop: Callable[..., LocalFitloop], connect: Callable[..., LabelledProject]
 ) -> None:
     fitloop = start_fitloop(START_TRAINING_EACH_N_UPDATES=str(_LABELLED))
@@ -69,6 +69,17 @@ def test_a_label_confirmed_in_the_editor_is_not_listed_again(
         _confirm(page, f"{found['task_url']}{kept}", wrong[kept])
     labelled.annotator.call("DELETE", f"/api/annotations/{_annotation(found, corrected)}/")
     labelled.annotator.label(corrected, dict(labelled.tasks)[corrected])
+
+    def still_listed() -> dict[str, Any]:
+        return dict(_report(fitloop, labelled.project, version)["suspects"])
+
+    eventually(
+        lambda: {row["task"] for row in still_listed()["rows"]} == given.keys() - {kept, corrected},
+        60,
+        what="both leave the list before there is another version",
+    )
+    assert "2 that were listed have been checked since" in still_listed()["in_words"]
+    assert still_listed()["url"] != found["suspects"]["url"]
 
     fitloop.send_command(labelled.project, "train")
 

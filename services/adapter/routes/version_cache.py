@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Final, Generic, TypeVar
 
+from services.adapter.routes.checked_labels import CheckedLabels
 from services.adapter.state.documents import ProjectDocuments, VersionOutcome
 from services.adapter.state.estimates_file import EstimatesFile
 from services.core.domain import EstimateScore, Manifest, Report
@@ -94,6 +95,7 @@ class VersionCache:
         self._registry = registry
         self._manifests = ProjectCache(self._manifest, _MAX_MANIFESTS)
         self._reports = LruCache(registry.report, _MAX_REPORTS)
+        self._checked = CheckedLabels(registry.store)
         self._outcomes = ProjectCache(self._outcome, _MAX_MANIFESTS)
 
     def manifests(self, project_key: str) -> list[Manifest]:
@@ -112,8 +114,9 @@ class VersionCache:
             return None
 
     def report(self, project_key: str, version: str) -> Report:
-        """Return a version's report. Raises StoreError, CorruptVersion."""
-        return self._reports.get(project_key, version)
+        """Return a version's report, without suspect labels that people have checked since. Raises StoreError, CorruptVersion."""
+        report = self._reports.get(project_key, version)
+        return self._checked.leave_out(project_key, version, report)
 
     def outcome(self, project_key: str, version: str) -> VersionOutcome | None:
         """Return a version's outcome; None if there is none yet, or it is unreadable. Raises StoreError."""

@@ -164,6 +164,8 @@ class SuspectLabel:
     probability: float
     """That what was annotated is right."""
     other_probability: float
+    changed_at: int = 0
+    """When the task's annotations were last made or edited, in seconds since the epoch; 0 from an earlier release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,8 @@ class SuspectLabels:
     """Labels that were listed before, and changed since."""
     too_few: bool = False
     """Whether there were too few texts to say anything."""
+    checked: int = 0
+    """Labels that were in `rows` and that people have checked since; pages and commands leave them out. 0 in a stored report."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,26 +40,43 @@ def list_suspects(
     """
     if not _can_judge(dataset, rows):
         return SuspectLabels(too_few=True)
-    is_open = _find_open(dataset, rows, confirmed)
-    if dataset.multiple:
-        chosen = dataset.chosen[rows]
-        found = find_suspect_sets(probabilities, chosen) & is_open
-        given = np.where(chosen, probabilities, 1 - probabilities)
-    else:
-        targets = dataset.targets[rows]
-        found = (find_suspects(probabilities, targets) & learnable)[:, None]
-        found &= np.take_along_axis(is_open, targets[:, None], 1)
-        given = np.take_along_axis(probabilities, targets[:, None], 1)
+    find = _find_sets if dataset.multiple else _find_labels
+    found, given = find(dataset, rows, probabilities, learnable)
+    found &= _find_open(dataset, rows, confirmed)
     texts, columns = np.nonzero(found)
     order = np.lexsort((columns, rows[texts], given[texts, columns]))
-    listed = zip(texts[order].tolist(), columns[order].tolist(), strict=True)
+    listed = list(zip(texts[order].tolist(), columns[order].tolist(), strict=True))[:MAX_LISTED]
     suspects = tuple(
-        _suspect_of_set(dataset, int(rows[text]), column, float(given[text, column]))
+        _suspect_of_set(dataset, int(rows[text]), label, float(given[text, label]))
         if dataset.multiple
         else _suspect(dataset, int(rows[text]), probabilities[text])
-        for text, column in list(listed)[:MAX_LISTED]
+        for text, label in listed
     )
     return SuspectLabels(suspects, len(order))
+
+
+def _find_labels(
+    dataset: Dataset,
+    rows: NDArray[np.int64],
+    probabilities: NDArray[np.floating[Any]],
+    learnable: NDArray[np.bool_],
+) -> tuple[NDArray[np.bool_], NDArray[np.floating[Any]]]:
+    """Return (evaluated, labels) which given labels are suspect, and the probability of each label."""
+    targets = dataset.targets[rows]
+    found = np.zeros(probabilities.shape, np.bool_)
+    found[np.arange(len(rows)), targets] = find_suspects(probabilities, targets) & learnable
+    return found, probabilities
+
+
+def _find_sets(
+    dataset: Dataset,
+    rows: NDArray[np.int64],
+    probabilities: NDArray[np.floating[Any]],
+    _: NDArray[np.bool_],
+) -> tuple[NDArray[np.bool_], NDArray[np.floating[Any]]]:
+    """Return (evaluated, labels) about which labels what was given is suspect, and how probable it is."""
+    chosen = dataset.chosen[rows]
+    return find_suspect_sets(probabilities, chosen), np.where(chosen, probabilities, 1 - probabilities)
 
 
 def find_suspects(probabilities: NDArray[np.floating[Any]], targets: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -123,6 +140,7 @@ def _suspect(dataset: Dataset, row: int, probabilities: NDArray[np.floating[Any]
         other,
         round(float(probabilities[given]), _DIGITS),
         round(float(probabilities[other]), _DIGITS),
+        example.changed_at,
     )
 
 
@@ -135,4 +153,5 @@ def _suspect_of_set(dataset: Dataset, row: int, label: int, probability: float) 
         None if is_given else label,
         round(probability, _DIGITS),
         round(1 - probability, _DIGITS),
+        example.changed_at,
     )
