@@ -20,6 +20,7 @@ from services.core.domain import (
     GateDecision,
     Lineage,
     Manifest,
+    OutOfSample,
     Truncation,
 )
 from services.core.encoders import Encoders
@@ -63,44 +64,58 @@ def publish(
 
     `pairs` is the comparison with the version that the gate decision names; `current` is the one whose learning curve goes on.
     """
+    file = LabelChecksFile(run.registry.store, inputs.project.key)
+    known = file.read()
     with tempfile.TemporaryDirectory(prefix="fitloop-version-", ignore_cleanup_errors=True) as path:
         folder = Path(path)
-        run.progress.stage("exporting")
-        with run.stop.interruptible():
-            made = write_version(folder, run.registry, inputs, candidate, features)
-        if inputs.pool and made.encoder:
-            run.progress.stage("predicting")
-            encoder = partial(_serving_encoder, run.registry, inputs.encoder, made.encoder)
-            inputs.pool.predict(folder, encoder, is_base=made.encoder == inputs.encoder.digest)
+        made = _export(run, folder, inputs, candidate, features)
         run.progress.stage("publishing")
         lengths = lengths_of(inputs.encoder, inputs.dataset.texts)
         truncation = summarise_truncation(lengths, inputs.encoder.most)
-        manifest = _manifest(run, version, inputs, candidate, made, decision, truncation)
-        manifest = with_curve(manifest, current)
-        file = LabelChecksFile(run.registry.store, inputs.project.key)
-        known = file.read()
+        manifest = with_curve(_manifest(run, version, inputs, candidate, made, decision, truncation), current)
         suspects, checks = list_unconfirmed(known or LabelChecks(), inputs.dataset, candidate)
         report = _report(inputs, candidate, manifest, pairs, lengths)
         report["suspects"] = documents.to_plain(suspects)
-        try:
-            (folder / "oos.json").write_bytes(documents.dump(candidate.answers))
-            (folder / "report.json").write_bytes(report_bytes(report))
-        except OSError as error:
-            raise StoreError(
-                f"The new version cannot be written to {folder}: {error.strerror or error}."
-            ) from error
+        _write_documents(folder, candidate.answers, report)
         manifest = run.registry.publish(folder, manifest)
     if known is not None:
         file.write(checks)
-    reason = " ".join(decision.reasons)
+    _log_published(manifest)
+    return manifest
+
+
+def _export(
+    run: Run, folder: Path, inputs: RunInputs, candidate: Candidate, features: Features
+) -> MadeVersion:
+    """Write what is served of the version, and its answers for the pool. Raises EngineError, StoreError, Preempted."""
+    run.progress.stage("exporting")
+    with run.stop.interruptible():
+        made = write_version(folder, run.registry, inputs, candidate, features)
+    if inputs.pool and made.encoder:
+        run.progress.stage("predicting")
+        encoder = partial(_serving_encoder, run.registry, inputs.encoder, made.encoder)
+        inputs.pool.predict(folder, encoder, is_base=made.encoder == inputs.encoder.digest)
+    return made
+
+
+def _write_documents(folder: Path, answers: OutOfSample, report: dict[str, object]) -> None:
+    try:
+        (folder / "oos.json").write_bytes(documents.dump(answers))
+        (folder / "report.json").write_bytes(report_bytes(report))
+    except OSError as error:
+        raise StoreError(
+            f"The new version cannot be written to {folder}: {error.strerror or error}."
+        ) from error
+
+
+def _log_published(manifest: Manifest) -> None:
     log.info(
         "version_published",
-        version=version,
-        promote=decision.promote,
-        reason=reason,
-        encoder=made.encoder[:12],
+        version=manifest.version,
+        promote=manifest.gate.promote,
+        reason=" ".join(manifest.gate.reasons),
+        encoder=manifest.encoder[:12],
     )
-    return manifest
 
 
 def _serving_encoder(registry: Registry, base: BaseEncoder, digest: str) -> BaseEncoder:

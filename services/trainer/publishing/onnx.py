@@ -77,12 +77,18 @@ def write_onnx(
     _compare(folder / "model.onnx", batch, expected, Head((), 1.0, head.thresholds))
     for path in (path for pattern in _COPIED for path in base.glob(pattern)):
         shutil.copyfile(path, folder / path.name)
-    names: dict[str, object] = {
+    written = json.dumps({**config, **_named(manifest)}, indent=1)
+    (folder / "config.json").write_text(written, encoding="utf-8")
+
+
+def _named(manifest: Manifest) -> dict[str, object]:
+    """Return what config.json says of the labels."""
+    kind = {"problem_type": "multi_label_classification"} if manifest.multi_label else {}
+    return {
         "id2label": {str(number): label for number, label in enumerate(manifest.labels)},
         "label2id": {label: number for number, label in enumerate(manifest.labels)},
+        **kind,
     }
-    names |= {"problem_type": "multi_label_classification"} if manifest.multi_label else {}
-    (folder / "config.json").write_text(json.dumps({**config, **names}, indent=1), encoding="utf-8")
 
 
 def check_libraries() -> None:
