@@ -23,6 +23,7 @@ from services.trainer.evaluation.set_gate import pair_up_sets
 from services.trainer.evaluation.set_metrics import expected_f1, f1_of_labels, micro_f1
 from services.trainer.methods.one_vs_rest import Fitted
 from services.trainer.methods.thresholds import best_threshold
+from services.trainer.methods.zero_shot_sets import zero_shot_sets
 
 DOMAINS = ("banking", "hotels")
 TEXTS = (50, 100, 300)
@@ -91,7 +92,10 @@ def run(options: Options, rig: Rig) -> Result:  # noqa: ARG001 - one signature f
         ["texts", "domain", "estimate: bias (RMS)", "out of fold: bias (RMS)", "gate", "missed goals"]
     ]
     shares, missed = dict[str, float](), list[str]()
+    names = [["domain", "right of what is suggested, %", "micro F1, %", "labels a text", "texts without"]]
     for domain in domains:
+        names.append(_from_names([domain.draw(0, seed) for seed in range(options.seeds)], domain.name))
+        say(f"multilabel: from label names alone: {' | '.join(names[-1])}")
         for count in TEXTS:
             draws = [domain.draw(count, seed) for seed in range(options.seeds)]
             scores = {name: [variant(draw) for draw in draws] for name, variant in VARIANTS.items()}
@@ -119,8 +123,21 @@ def run(options: Options, rig: Rig) -> Result:  # noqa: ARG001 - one signature f
             f"labels held, {', '.join(f'{least:.0%} at {count}' for count, (least, _) in GATE_GOALS.items())}, and of all labels at most "
             f"{', '.join(f'{most:.0%} at {count}' for count, (_, most) in GATE_GOALS.items())}."
         ),
-        more={"Estimate and gate:": more},
+        more={"From label names alone:": names, "Estimate and gate:": more},
     )
+
+
+def _from_names(draws: list[Draw], domain: str) -> list[str]:
+    """Return what the version from label names alone suggests: without a labelled text."""
+    rows = list[tuple[float, ...]]()
+    for draw in draws:
+        head, _ = zero_shot_sets(draw.given.names, draw.given.pool)
+        found = draw.test @ head.weight.T + head.bias >= 0
+        right = float((found & draw.true).sum() / found.sum())
+        each = found.sum(axis=1)
+        rows.append((100 * right, 100 * micro_f1(found, draw.true), each.mean(), 100 * (each == 0).mean()))
+    right, f1, each, none = (float(value) for value in np.mean(rows, axis=0))
+    return [domain, f"{right:.1f}", f"{f1:.1f}", f"{each:.2f}", f"{none:.0f} %"]
 
 
 def served(draw: Draw) -> Score:

@@ -1,10 +1,11 @@
-"""`choice="multiple"` in a real Label Studio, on NLU++: sets of labels in, sets of labels out, texts without a label included."""
+"""`choice="multiple"` in a real Label Studio, on NLU++: suggestions from names, sets of labels in, sets of labels out, none included."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,33 +54,84 @@ def _suggested(annotator: Annotator, project: int, version: str) -> dict[int, tu
     }
 
 
-def test_several_labels_a_text_are_learnt_and_suggested(start_fitloop: Start, annotator: Annotator) -> None:
-    fitloop, rows = start_fitloop(START_TRAINING_EACH_N_UPDATES=str(_LABELLED)), _rows()
+def test_several_labels_a_text_are_suggested_before_and_after_training(
+    start_fitloop: Start, annotator: Annotator
+) -> None:
+    """The project is connected and nobody labels; then a version that was trained on labels is right more often."""
+    settings = {"FITLOOP_COLD_START": "true", "START_TRAINING_EACH_N_UPDATES": str(_LABELLED)}
+    fitloop, rows = start_fitloop(**settings), _rows()
     labels = sorted({label for _, found in rows for label in found})
     project = annotator.create_project("Intents", _config(labels))
     tasks = annotator.import_texts(project, [text for text, _ in rows])
     annotator.connect(project, fitloop.url)
+    first = _check_names(fitloop, annotator, project, dict(zip(tasks, rows, strict=True)))
+
     for task, (_, found) in list(zip(tasks, rows, strict=True))[:_LABELLED]:
         result = [_region(found)] if found else []
         annotator.call("POST", f"/api/tasks/{task}/annotations/", json={"result": result})
-    version = fitloop.served(project, seconds=240)
+    version = fitloop.served(project, other_than=first, seconds=240)
     state = fitloop.state(project)
+    gate = next(row["gate"] for row in state["versions"] if row["version"] == version)
+    assert (gate["compared_with"], gate["kind"]) == (first, "better")
     assert state["space"]["multiple"] is True
     assert state["labelled"] == _LABELLED
 
     unlabelled = dict(zip(tasks, rows, strict=True))
     for task in tasks[:_LABELLED]:
         del unlabelled[task]
-    eventually(
-        lambda: len(_suggested(annotator, project, version)) >= len(unlabelled),
+    suggested = _all_suggested(annotator, project, version, len(unlabelled))
+    found = _compare({task: suggested[task] for task in unlabelled}, unlabelled)
+    assert found.f1 > 0.35
+    assert found.most > 1
+
+
+def _check_names(
+    fitloop: LocalFitloop, annotator: Annotator, project: int, truth: dict[int, tuple[str, list[str]]]
+) -> str:
+    """Check the suggestions from label names, and what is said of them; return their version."""
+    version = fitloop.served(project, seconds=240)
+    assert version.endswith("-label-names-only-1")
+    found = _compare(_all_suggested(annotator, project, version, len(truth)), truth)
+    assert found.precision > 0.6
+    assert found.f1 > 0.35
+    assert found.most > 1
+    rows = annotator.call("GET", "/api/predictions/", params={"project": project})
+    assert any(not row["result"] for row in rows)
+    assert not any("score" in region for row in rows for region in row["result"])
+    state = fitloop.state(project)
+    assert "from label names only, not evaluated" in state["sentence"]
+    assert [(row["method"], row["right"]) for row in state["versions"]] == [
+        ("zero-shot", "from label names only, not evaluated")
+    ]
+    return version
+
+
+def _all_suggested(
+    annotator: Annotator, project: int, version: str, count: int
+) -> dict[int, tuple[set[str], float]]:
+    """Wait for the suggestions of so many texts, or more."""
+    return eventually(
+        lambda: found if len(found := _suggested(annotator, project, version)) >= count else {},
         120,
         what="suggestions of all texts",
     )
-    suggested = _suggested(annotator, project, version)
-    both = right = 0
-    for task, (_, true) in unlabelled.items():
-        given, score = suggested[task]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """How right suggestions are."""
+
+    precision: float
+    f1: float
+    most: int
+    """Labels of one text."""
+
+
+def _compare(suggested: dict[int, tuple[set[str], float]], truth: dict[int, tuple[str, list[str]]]) -> _Found:
+    right = given = wanted = 0
+    for task, (labels, score) in suggested.items():
         assert 0 < score <= 1
-        both, right = both + len(given) + len(true), right + len(given & set(true))
-    assert 2 * right / both > 0.35
-    assert max(len(given) for given, _ in suggested.values()) > 1
+        true = truth[task][1]
+        right, given, wanted = right + len(labels & set(true)), given + len(labels), wanted + len(true)
+    most = max(len(labels) for labels, _ in suggested.values())
+    return _Found(right / given, 2 * right / (given + wanted), most)

@@ -8,6 +8,7 @@ import pytest
 from services.core.domain import FROM_LABEL_NAMES, Manifest, Method, NamesResult, Published
 from services.core.errors import Preempted, StoreUnreachable
 from services.core.pool import pool_predictions
+from services.engine.head import read_head
 from services.engine.loading import Loader
 from services.trainer import embedding
 from services.trainer.process.lifecycle import Stop
@@ -59,6 +60,31 @@ def test_version_says_that_nothing_was_evaluated(world: TrainerWorld) -> None:
     assert (found.lineage.texts, found.lineage.annotation_ids) == (0, ())
     assert world.registry.out_of_sample(world.key, found.version).answers == {}
     assert world.registry.report(world.key, found.version).per_label == ()
+
+
+def test_texts_may_get_several_labels_or_none(world: TrainerWorld) -> None:
+    world.labelstudio.attributes = 'choice="multiple"'
+    world.labelstudio.labels[1] = tuple(WORDS.values())
+    world.add_texts(12)
+    for words in (" ".join(WORDS.values()), "the weather is nice today"):
+        world.labelstudio.tasks[1][world.labelstudio.add_task()]["data"] = {"text": words}
+    found = _make(world)
+    assert (found.multi_label, found.is_evaluated) == (True, False)
+    stored = pool_predictions(world.registry, found)
+    assert stored is not None
+    assert stored.chosen is not None
+    head = read_head(world.registry.file(world.key, found.version, "head.safetensors"))
+    assert head.thresholds is not None
+    answers = world.registry.out_of_sample(world.key, found.version)
+    assert answers.thresholds == pytest.approx(tuple(head.thresholds.tolist()))
+    model = Loader(world.registry, 1, 1).model(found)
+    texts = [world.labelstudio.tasks[1][task]["data"]["text"] for task in stored.tasks]
+    scores = model.scores_of(texts)
+    model.close()
+    chosen = [tuple(found.labels[number] for number in stored.chosen_at(row)) for row in range(len(texts))]
+    assert [scores.chosen(row)[0] for row in range(len(texts))] == chosen
+    assert () in chosen
+    assert any(chosen)
 
 
 def test_predictors_give_the_stored_answers(world: TrainerWorld) -> None:
@@ -224,6 +250,22 @@ def test_trained_version_is_compared_with_it(world: TrainerWorld) -> None:
     assert trained.gate.pairs == trained.estimate.judged
     assert trained.gate.kind in {"better", "too-few"}
     assert trained.gate.promote == (trained.gate.kind == "better")
+
+
+def test_trained_version_of_several_labels_is_compared_with_it(world: TrainerWorld) -> None:
+    world.labelstudio.attributes = 'choice="multiple"'
+    world.add_texts(12)
+    found = _make(world)
+    world.serve(found.version)
+    for place, task in enumerate(world.label(48)):
+        label = tuple(WORDS)[(place + 1) % len(WORDS)]  # not the one that it is called
+        world.labelstudio.label(task, label)
+    run = world.request()
+    world.train(run)
+    (published,) = world.status(run).published
+    gate = world.manifest(published.version).gate
+    assert (gate.compared_with, gate.pairs, gate.kind) == (found.version, 48, "better")
+    assert published.promote
 
 
 def test_lying_names_lose_against_labels(world: TrainerWorld) -> None:

@@ -57,6 +57,7 @@ def fingerprint(space: LabelSpace, parameters: Parameters) -> str:
         label_names(space),
         parameters.base_model,
         parameters.max_length,
+        *(("several",) if space.multiple else ()),
     ]
     return hashlib.sha256(json.dumps(parts).encode(errors="surrogatepass")).hexdigest()[:16]
 

@@ -19,7 +19,6 @@ _ROMAN: Final = re.compile(r"[ivx]+")
 _WORD_CHARACTERS: Final = (("\u3040", "\ud7a3"), ("\U00020000", "\U0003ffff"))
 """Kana, Chinese characters and Hangul syllables: one of them may be a word."""
 _NONE: Final = "There are no suggestions before the first labels"
-_ONE_PATH: Final = ' If each text has one, set maxUsages="1" on the <Taxonomy>.'
 _REMEDY: Final = 'Describe them in the label config, for example `<Choice value="1" hint="wants a refund"/>`.'
 
 
@@ -34,8 +33,6 @@ def names_problem(space: LabelSpace) -> str:
     """Return why no suggestions can be made from the label names alone, and what to do; "" if they can."""
     if space.control_tag == "Rating":
         return f"{_NONE}: a rating is a number, which says nothing about a text."
-    if space.multiple:
-        return f"{_NONE}: a text may have several labels, and names do not tell how many.{_ONE_PATH if space.control_tag == 'Taxonomy' else ''}"
     telling = telling_names(label_names(space))
     if len(telling) < 2:
         return f"{_NONE}: the label config offers no two labels."

@@ -47,6 +47,7 @@ from services.trainer.data.next_texts import spread
 from services.trainer.data.pool_answers import answer_pool
 from services.trainer.methods.names import name_features
 from services.trainer.methods.zero_shot import zero_shot
+from services.trainer.methods.zero_shot_sets import zero_shot_sets
 from services.trainer.process import Run, published_from
 from services.trainer.publishing import code_version
 from services.trainer.publishing.made import made_of_head
@@ -117,16 +118,14 @@ class NamesVersion:
     def _publish(self, labels: dict[str, Floats], X: Floats, pool: Pool, features: Features) -> Manifest:
         self.run.progress.stage("publishing")
         E = np.stack([*labels.values()])
-        found = zero_shot(E, X)
+        head = self._head(E, X)
         with tempfile.TemporaryDirectory(prefix="fitloop-version-", ignore_cleanup_errors=True) as path:
             folder = Path(path)
             try:
-                write_head(
-                    folder, Head((Layer(found.weight, found.bias),)), X, X @ found.weight.T + found.bias
-                )
+                write_head(folder, head, X, head.logits(X))
                 answers = answer_pool(pool, features, read_head(folder / FILE))
                 spread(answers, features, pool, self.run.request.parameters.seed).write(folder)
-                self._write_documents(folder, tuple(labels))
+                self._write_documents(folder, tuple(labels), head)
             except OSError as error:
                 raise StoreError(
                     f"The new version cannot be written to {folder}: {error.strerror or error}."
@@ -139,14 +138,21 @@ class NamesVersion:
         log.info("names_version_published", version=manifest.version, labels=len(labels), texts=len(X))
         return manifest
 
-    def _write_documents(self, folder: Path, labels: tuple[str, ...]) -> None:
+    def _head(self, E: Floats, X: Floats) -> Head:
+        """Return the head, from the features of the names (labels, d) and of texts (n, d)."""
+        found, thresholds = zero_shot_sets(E, X) if self.space.multiple else (zero_shot(E, X), None)
+        return Head((Layer(found.weight, found.bias),), thresholds=thresholds)
+
+    def _write_documents(self, folder: Path, labels: tuple[str, ...], head: Head) -> None:
         """Write out-of-sample answers and report as any version has them: without an answer, for want of labels."""
-        (folder / "oos.json").write_bytes(documents.dump(OutOfSample(labels, "", {})))
+        thresholds = () if head.thresholds is None else tuple(head.thresholds.astype(float).tolist())
+        answers = OutOfSample(labels, "", {}, thresholds=thresholds)
+        (folder / "oos.json").write_bytes(documents.dump(answers))
         report = documents.to_plain(Report(labels=labels))
         (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
 
     def _manifest(self, labels: tuple[str, ...], texts: int, reasons: tuple[str, ...]) -> Manifest:
-        made, parameters = made_of_head(self.encoder.manifest), self.run.request.parameters
+        made = made_of_head(self.encoder.manifest)
         return Manifest(
             version=self.name,
             project_key=self.project.key,
@@ -155,24 +161,29 @@ class NamesVersion:
             artefact=made.artefact,
             estimate=NOT_EVALUATED,
             gate=GateDecision(True, _KIND, reasons),
-            lineage=Lineage(
-                run=self.run.name,
-                annotation_ids=(),
-                annotations_hash="",
-                label_config_hash=self.project.label_config_hash,
-                base_model=parameters.base_model,
-                base_digest=self.encoder.digest,
-                code_version=code_version(),
-                parameters=parameters,
-                parent=self._replaced(),
-                texts=0,
-                trained_on_everything=True,
-                pool_texts=texts,
-            ),
+            lineage=self._lineage(texts),
             created_at=time.time(),
             encoder=made.encoder,
             from_name=self.space.from_name,
+            multi_label=self.space.multiple,
             expected=ExpectedAccuracy(None, reason=FROM_LABEL_NAMES),
+        )
+
+    def _lineage(self, texts: int) -> Lineage:
+        parameters = self.run.request.parameters
+        return Lineage(
+            run=self.run.name,
+            annotation_ids=(),
+            annotations_hash="",
+            label_config_hash=self.project.label_config_hash,
+            base_model=parameters.base_model,
+            base_digest=self.encoder.digest,
+            code_version=code_version(),
+            parameters=parameters,
+            parent=self._replaced(),
+            texts=0,
+            trained_on_everything=True,
+            pool_texts=texts,
         )
 
     def _replaced(self) -> str | None:

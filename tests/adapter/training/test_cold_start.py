@@ -58,6 +58,11 @@ def test_connected_project_wants_a_version_once() -> None:
     assert _cause(SERVING) == ""
 
 
+def test_control_that_takes_several_labels_wants_another_version() -> None:
+    assert fingerprint(replace(SPACE, multiple=True), SETTINGS) != fingerprint(SPACE, SETTINGS)
+    assert _cause(SERVING, space=replace(SPACE, multiple=True)) == "the names of the labels have changed"
+
+
 _SERVED = st.builds(
     Served,
     st.none() | st.just(MADE) | st.just("shop-1"),
