@@ -12,13 +12,14 @@ from demo.annotator import Annotator
 from demo.walkthrough import read_texts
 from tests.e2e.conftest import LABELS, LocalFitloop
 from tests.e2e.editor import logged_in
+from tests.e2e.nlupp import read_rows
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.labelstudio
-_LABELLED, _TEXTS = 30, 60
+_LABELLED, _TEXTS, _MANY = 30, 60, 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +67,12 @@ def _stored(annotator: Annotator, project: int, version: str) -> dict[int, dict[
     return {row["task"]: row for row in rows if row["model_version"] == version}
 
 
-def _submit(editor: Page, case: Case, url: str) -> str:
+def _submit(editor: Page, case: Case, url: str) -> list[str]:
     """Open a task, submit what its suggestion has filled in, and return what the editor showed."""
     editor.goto(url, wait_until="commit")
     editor.wait_for_selector(case.selector)
     found = editor.locator(case.selector)
-    shown = str(found.count()) if case.type == "rating" else found.inner_text()
+    shown = [str(found.count())] if case.type == "rating" else found.all_inner_texts()
     with editor.expect_response(
         lambda answer: "/annotations" in answer.url and answer.request.method == "POST"
     ):
@@ -112,9 +113,91 @@ def test_answers_are_learnt_suggested_and_submitted(
     suggested = stored[task]["result"][0]["value"]
     with logged_in(annotator.url) as editor:
         shown = _submit(editor, case, f"{annotator.url}/projects/{project}/data?task={task}")
-    assert shown == case.shown[case.values.index(suggested[case.type])]
+    assert shown == [case.shown[case.values.index(suggested[case.type])]]
     (annotation,) = annotator.call("GET", f"/api/tasks/{task}/")["annotations"]
     assert [region["value"] for region in annotation["result"]] == [suggested]
     eventually(
         lambda: fitloop.state(project)["labelled"] == _LABELLED + 1, 60, what="the submitted answer to count"
     )
+
+
+_PATHS = {
+    "card": ("Topic", "card"),
+    "account": ("Topic", "account"),
+    "appointment": ("Topic", "appointment"),
+    "fees_interests": ("Topic", "fees or interest"),
+    "cancel_close_leave_freeze": ("Wish", "cancel or close"),
+    "how_much": ("Wish", "how much"),
+    "transfer_payment_deposit": ("Wish", "transfer or payment"),
+}
+"""Intents of NLU++ as paths of a tree."""
+
+
+def _branch(root: str) -> str:
+    leaves = (leaf for top, leaf in _PATHS.values() if top == root)
+    return f'<Choice value="{root}">' + "".join(f'<Choice value="{leaf}"/>' for leaf in leaves) + "</Choice>"
+
+
+_SEVERAL = Case(
+    "taxonomy",
+    f'<Taxonomy name="c" toName="text" leafsOnly="true" showFullPath="true">{_branch("Topic")}{_branch("Wish")}</Taxonomy>',
+    (),
+    ".htx-taxonomy .ant-select-selection-item-content",
+    (),
+)
+
+
+def _paths_of(row: dict[str, Any]) -> list[list[str]]:
+    return [path for region in row["result"] for path in region["value"]["taxonomy"]]
+
+
+def test_several_paths_are_suggested_learnt_and_submitted(
+    start_fitloop: Callable[..., LocalFitloop], annotator: Annotator
+) -> None:
+    """First from the names of the paths; then by what annotators chose, of which the editor submits all paths of a suggestion."""
+    fitloop = start_fitloop(FITLOOP_COLD_START="true", START_TRAINING_EACH_N_UPDATES=str(_MANY))
+    rows = [(text, [list(_PATHS[one]) for one in found if one in _PATHS]) for text, found in read_rows()]
+    rows = [(text, paths) for text, paths in rows if paths][: _MANY + 40]
+    project = annotator.create_project("Paths", _SEVERAL.config)
+    tasks = annotator.import_texts(project, [text for text, _ in rows])
+    annotator.connect(project, fitloop.url)
+    first = fitloop.served(project, seconds=240)
+    stored = _all_stored(annotator, project, first, len(tasks))
+    assert first.endswith("-label-names-only-1")
+    assert _precision(stored, dict(zip(tasks, rows, strict=True))) > 0.5
+
+    for task, (_, paths) in list(zip(tasks, rows, strict=True))[:_MANY]:
+        result = [_SEVERAL.region(paths)]
+        annotator.call("POST", f"/api/tasks/{task}/annotations/", json={"result": result})
+    version = fitloop.served(project, other_than=first, seconds=240)
+    state = fitloop.state(project)
+    assert (state["labelled"], state["not_counted"], state["space"]["multiple"]) == (_MANY, [], True)
+    rest = dict(list(zip(tasks, rows, strict=True))[_MANY:])
+    found = _all_stored(annotator, project, version, len(rest))
+    stored = {task: found[task] for task in rest}
+    assert _precision(stored, rest) > 0.6
+
+    task = max(stored, key=lambda one: len(_paths_of(stored[one])))
+    suggested = _paths_of(stored[task])
+    assert len(suggested) > 1
+    with logged_in(annotator.url) as editor:
+        shown = _submit(editor, _SEVERAL, f"{annotator.url}/projects/{project}/data?task={task}")
+    assert sorted(shown) == sorted(" / ".join(path) for path in suggested)
+    (annotation,) = annotator.call("GET", f"/api/tasks/{task}/")["annotations"]
+    assert [sorted(region["value"]["taxonomy"]) for region in annotation["result"]] == [sorted(suggested)]
+    eventually(lambda: fitloop.state(project)["labelled"] == _MANY + 1, 60, what="the answer to count")
+
+
+def _all_stored(annotator: Annotator, project: int, version: str, count: int) -> dict[int, dict[str, Any]]:
+    """Wait for the suggestions of so many texts, or more."""
+    return eventually(
+        lambda: found if len(found := _stored(annotator, project, version)) >= count else {},
+        120,
+        what="suggestions of all texts",
+    )
+
+
+def _precision(stored: dict[int, dict[str, Any]], truth: dict[int, tuple[str, list[list[str]]]]) -> float:
+    """Return the share of suggested paths that are right."""
+    pairs = [(path, truth[task][1]) for task, row in stored.items() for path in _paths_of(row)]
+    return sum(path in true for path, true in pairs) / len(pairs)

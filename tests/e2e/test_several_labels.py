@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from demo.annotator import Annotator
 from tests.e2e.conftest import LocalFitloop
+from tests.e2e.nlupp import read_rows
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.labelstudio
 Start = Callable[..., LocalFitloop]
-_NLUPP = Path(os.environ.get("FITLOOP_DATA", "../shared/data")) / "nlupp" / "banking.jsonl"
 _LABELLED, _TEXTS = 60, 110
-
-
-def _rows() -> list[tuple[str, list[str]]]:
-    if not _NLUPP.exists():
-        pytest.skip(f"{_NLUPP} is missing: FITLOOP_DATA names the folder that holds it")
-    rows = [json.loads(line) for line in _NLUPP.read_text("utf-8").splitlines()]
-    found = {row["text"]: row["intents"] for row in rows if row["fold"] < 2}  # texts occur more than once
-    return list(found.items())[:_TEXTS]
 
 
 def _config(labels: Iterable[str]) -> str:
@@ -59,7 +49,7 @@ def test_several_labels_a_text_are_suggested_before_and_after_training(
 ) -> None:
     """The project is connected and nobody labels; then a version that was trained on labels is right more often."""
     settings = {"FITLOOP_COLD_START": "true", "START_TRAINING_EACH_N_UPDATES": str(_LABELLED)}
-    fitloop, rows = start_fitloop(**settings), _rows()
+    fitloop, rows = start_fitloop(**settings), read_rows(folds=2)[:_TEXTS]
     labels = sorted({label for _, found in rows for label in found})
     project = annotator.create_project("Intents", _config(labels))
     tasks = annotator.import_texts(project, [text for text, _ in rows])
@@ -103,6 +93,11 @@ def _check_names(
     assert [(row["method"], row["right"]) for row in state["versions"]] == [
         ("zero-shot", "from label names only, not evaluated")
     ]
+    for path in ("", f"/versions/{version}"):
+        page = httpx.get(
+            f"{fitloop.url}/projects/{project}{path}", headers={"accept": "text/html"}, timeout=30
+        )
+        assert "from label names only, not evaluated" in page.text
     return version
 
 

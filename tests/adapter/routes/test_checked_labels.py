@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.adapter.routes.checked_labels import CheckedLabels
-from services.core.domain import Report, SuspectLabel, SuspectLabels
+from services.core.domain import LabelState, Report, SuspectLabel, SuspectLabels
 from services.core.labels.index import LabelIndex
 from services.core.labels.rows import COUNTED, LabelRow
 from services.core.labels.segments import LabelStore
@@ -45,8 +45,13 @@ def test_a_label_that_was_edited_leaves_the_list(store: FileStore) -> None:
 
 
 def test_segments_are_read_once(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, labels, loaded = LabelStore.load, CheckedLabels(store), []
-    monkeypatch.setattr(LabelStore, "load", lambda *given: loaded.append(given) or read(*given))
+    read, labels, loaded = LabelStore.load, CheckedLabels(store), list[LabelState]()
+
+    def load(labels: LabelStore, state: LabelState) -> LabelIndex:
+        loaded.append(state)
+        return read(labels, state)
+
+    monkeypatch.setattr(LabelStore, "load", load)
     for version in ("a", "b", "a", "b"):
         assert _tasks(labels, version) == [1, 3]
     assert len(loaded) == 2
