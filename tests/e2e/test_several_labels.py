@@ -70,9 +70,9 @@ def test_several_labels_a_text_are_suggested_before_and_after_training(
     for task in tasks[:_LABELLED]:
         del unlabelled[task]
     suggested = _all_suggested(annotator, project, version, len(unlabelled))
-    found = _compare({task: suggested[task] for task in unlabelled}, unlabelled)
-    assert found.f1 > 0.35
-    assert found.most > 1
+    compared = _compare({task: suggested[task] for task in unlabelled}, unlabelled)
+    assert compared.f1 > 0.35
+    assert compared.most > 1
 
 
 def _check_names(

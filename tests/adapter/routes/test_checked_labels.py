@@ -35,17 +35,21 @@ def _tasks(labels: CheckedLabels, version: str = "v") -> list[int]:
     return [row.task_id for row in found.rows]
 
 
-def test_a_label_that_was_edited_leaves_the_list(store: FileStore) -> None:
-    labels = CheckedLabels(store)
-    assert _tasks(labels) == [1, 3]
+def _edit(store: FileStore) -> None:
     edited = LabelIndex.of(ROWS).upsert([ROWS[3]._replace(changed_at=1500)])
     LabelStore(store, "1-1").write(STATE, edited)
+
+
+def test_a_label_that_was_edited_leaves_the_list(store: FileStore) -> None:
+    labels = CheckedLabels(store, lambda: 7.0)
+    assert _tasks(labels) == [1, 3]
+    _edit(store)
     assert _tasks(labels) == [1]
     assert _tasks(CheckedLabels(store)) == [1]
 
 
 def test_segments_are_read_once(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, labels, loaded = LabelStore.load, CheckedLabels(store), list[LabelState]()
+    read, labels, loaded = LabelStore.load, CheckedLabels(store, lambda: 7.0), list[LabelState]()
 
     def load(labels: LabelStore, state: LabelState) -> LabelIndex:
         loaded.append(state)
@@ -55,6 +59,16 @@ def test_segments_are_read_once(store: FileStore, monkeypatch: pytest.MonkeyPatc
     for version in ("a", "b", "a", "b"):
         assert _tasks(labels, version) == [1, 3]
     assert len(loaded) == 2
+
+
+def test_large_indexes_are_not_read_at_every_change(store: FileStore) -> None:
+    """Reading took a second, so for twenty the list stays as it was."""
+    times = iter([100.0, 101.0, 120.9, 121.1, 122.0])
+    labels = CheckedLabels(store, lambda: next(times))
+    assert _tasks(labels) == [1, 3]
+    _edit(store)
+    assert _tasks(labels) == [1, 3]
+    assert _tasks(labels) == [1]
 
 
 def test_labels_that_cannot_be_read_leave_the_report_as_it_is(store: FileStore) -> None:
