@@ -29,11 +29,11 @@ def test_run_time_ends_the_second_method_only(world: TrainerWorld) -> None:
     world.label(1_000)
     run = world.request(Method.AUTO, **LONG)
     with serve_label_studio(world) as url:
-        done = _ended(trainer_command(world, run), trainer_environment(url, FITLOOP_RUN_SECONDS="30"))
+        done = _ended(trainer_command(world, run), trainer_environment(url, FITLOOP_RUN_SECONDS="60"))
     status = world.status(run)
     assert (done, status.state) == (0, RunState.DONE), status.message
     assert world.registry.versions(world.key) == ["support-1"]
-    assert "did not finish within its 30 s" in status.message
+    assert "did not finish within its 60 s" in status.message
 
 
 def test_rank_0s_clock_counts_for_all(world: TrainerWorld) -> None:
@@ -55,4 +55,4 @@ def test_sigterm_before_rendezvous_preempts() -> None:
 
 
 def _ended(line: list[str], given: dict[str, str]) -> int:
-    return subprocess.run(line, env=given, capture_output=True, check=False, timeout=120).returncode
+    return subprocess.run(line, env=given, capture_output=True, check=False, timeout=300).returncode

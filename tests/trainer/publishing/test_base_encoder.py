@@ -26,7 +26,7 @@ FORBIDDEN = ("torch", "transformers", "sklearn", "scipy", "huggingface_hub")
 @pytest.fixture
 def own(tmp_path: Path) -> TrainerWorld:
     """A world whose base model no other test has; random weights this small are exact enough in int8 everywhere."""
-    world = TrainerWorld(tmp_path / "data", build_tiny_base(tmp_path / "base"))
+    world = TrainerWorld(tmp_path / "data", build_tiny_base(tmp_path / "base", spread=0.01))
     world.label(30)
     return world
 
