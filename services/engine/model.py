@@ -15,7 +15,7 @@ from services.core.domain import Artefact
 from services.core.errors import EngineError, UnknownFormat
 from services.engine.compute import Features, Logits, Scores
 from services.engine.encoder import SMOKE_TEXTS, TextEncoder, open_engine
-from services.engine.head import Head
+from services.engine.head import FILE, Head, read_head
 from services.engine.tokenise import open_tokenizer
 from services.engine.whole_model import read_ct2_head, read_sentence_transformers
 
@@ -72,16 +72,18 @@ def load_whole_model(
     made them.
     """
     tokenizer = open_tokenizer(folder, artefact.max_length)
+    head: Head | None = None
     if artefact.engine == "ct2-int8" and device == "cpu":
         pooler, layers = read_ct2_head(folder / "ct2")
     elif artefact.layout == SENTENCE_TRANSFORMERS:
         pooler, layers = read_sentence_transformers(folder)
     elif artefact.layout == CLASSIFIER:
         pooler, layers = None, ()
+        head = read_head(folder / FILE) if (folder / FILE).is_file() else None
     else:
         raise UnknownFormat(f"The layout {artefact.layout!r} is unknown to this release: upgrade Fitloop.")
     width = layers[0].weight.shape[1] if layers else len(labels)
     engine = open_engine(
         artefact.engine, folder, tokenizer, pooler, width, streams, threads, device, padded=artefact.padded
     )
-    return Model(labels, TextEncoder(engine, tokenizer), Head(layers, artefact.temperature))
+    return Model(labels, TextEncoder(engine, tokenizer), head or Head(layers, artefact.temperature))

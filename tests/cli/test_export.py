@@ -13,9 +13,11 @@ import pytest
 import torch
 import transformers
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 
 from services.core.domain import Artefact, Manifest, Pooling
 from services.core.encoders import Encoders
+from services.core.immutable import entry_of
 from services.core.registry import Registry
 from services.core.store.files import FileStore
 from services.engine.head import Head, Layer
@@ -195,8 +197,10 @@ def test_dense_layers_of_the_base_model_come_before_normalisation(
     assert np.abs(with_modules(tmp_path / "out") - served(registry)).max() < 1e-4
 
 
-def publish_whole(registry: Registry, folder: Path, layout: str, temperature: float) -> Manifest:
-    """Publish version v-1 as 0.1.0 does."""
+def publish_whole(
+    registry: Registry, folder: Path, layout: str, temperature: float, *, several: bool = False
+) -> Manifest:
+    """Publish version v-1 as 0.1.0 does, or, if a text may have several labels, as an architecture with a classifier of its own is."""
     architecture = "deberta-v2" if layout == "sequence-classification" else "bert"
     build_tiny_encoder(folder, architecture, int8=False)
     if layout == "sequence-classification":
@@ -210,7 +214,10 @@ def publish_whole(registry: Registry, folder: Path, layout: str, temperature: fl
     (folder / "ct2").mkdir(exist_ok=True)
     (folder / "ct2" / "model.bin").write_bytes(b"int8")
     (folder / "oos.json").write_text("{}")
-    made = build_manifest("v-1", labels=LABELS)
+    made = replace(build_manifest("v-1", labels=LABELS), multi_label=several)
+    if several:
+        shift = Layer(np.float32(0.7) * np.eye(3, dtype=np.float32), np.array([0.1, -0.2, 0.3], np.float32))
+        Head((shift,), 1.0, np.array(THRESHOLDS, np.float32)).write(folder)
     return registry.publish(
         folder, replace(made, artefact=Artefact(layout, "torch-fp32", "", MAX_LENGTH, temperature))
     )
@@ -232,8 +239,6 @@ def write_modules_of_0_1_0(folder: Path) -> None:
         "activation_function": "torch.nn.modules.linear.Identity",
     }
     (folder / "3_Dense" / "config.json").write_text(json.dumps(dense))
-    from safetensors.numpy import save_file
-
     save_file(
         {"linear.weight": weight, "linear.bias": np.zeros(3, np.float32)},
         folder / "3_Dense/model.safetensors",
@@ -260,6 +265,37 @@ def test_whole_models_are_copied(
     assert (code, "it is a whole model in that layout" in err) == (1, True)
 
 
+def test_thresholds_are_folded_into_a_classifier_of_its_own(
+    registry: Registry, tmp_path: Path, terminal: Terminal
+) -> None:
+    publish_whole(registry, tmp_path / "made", "sequence-classification", 1.0, several=True)
+    folder = tmp_path / "out"
+    assert terminal.run("export", "5", "v-1", str(folder))[0] == 0
+    assert np.abs(with_transformers(folder, several) - served(registry)).max() < 1e-4
+    assert not (folder / "head.safetensors").exists()
+    assert config_of(folder)["problem_type"] == "multi_label_classification"
+    described = json.loads((folder / "fitloop.json").read_text())
+    assert (described["multi_label"], described["temperature"]) == (True, 1.0)
+    assert described["thresholds"] == pytest.approx(THRESHOLDS)
+
+
+def test_thresholds_need_a_bias(registry: Registry, tmp_path: Path, terminal: Terminal) -> None:
+    publish_whole(registry, tmp_path / "made", "sequence-classification", 1.0, several=True)
+    path = registry.file("5-1", "v-1", "model.safetensors")
+    tensors = load_file(path)
+    del tensors["classifier.bias"]
+    save_file(tensors, path)
+    (one,) = FileStore(tmp_path / "store").keys("projects/5-1/versions/v-1/manifest.json")
+    manifest = json.loads((tmp_path / "store" / one).read_text())
+    entry = entry_of(path)
+    manifest["files"]["model.safetensors"] = {"size": entry.size, "sha256": entry.sha256}
+    (tmp_path / "store" / one).write_text(json.dumps(manifest))
+    code, _, err = terminal.run("export", "5", "v-1", str(tmp_path / "out"))
+    assert code == 1
+    assert "has no bias, which would have to take the thresholds of its labels. Use --format onnx" in err
+    assert list(tmp_path.glob("*out*")) == []
+
+
 @pytest.mark.parametrize("kind", ["probe", "classifier", "whole", "whole classifier"])
 def test_onnx_answers_as_fp32(registry: Registry, tmp_path: Path, terminal: Terminal, kind: str) -> None:
     pytest.importorskip("onnxscript")
@@ -281,14 +317,23 @@ def test_onnx_answers_as_fp32(registry: Registry, tmp_path: Path, terminal: Term
 
 @pytest.mark.parametrize(
     ("layout", "load"),
-    [("transformers", with_transformers), ("sentence-transformers", with_modules), ("onnx", with_onnx)],
+    [
+        ("transformers", with_transformers),
+        ("sentence-transformers", with_modules),
+        ("onnx", with_onnx),
+        ("onnx of a whole", with_onnx),
+    ],
 )
 def test_several_labels_are_exported(
     registry: Registry, tmp_path: Path, terminal: Terminal, layout: str, load: Any
 ) -> None:
-    if layout == "onnx":
+    if "onnx" in layout:
         pytest.importorskip("onnxscript")
-    publish_classifier(registry, tmp_path / "made", "bert", 1.7, THRESHOLDS)
+    if layout == "onnx of a whole":
+        layout = "onnx"
+        publish_whole(registry, tmp_path / "made", "sequence-classification", 1.0, several=True)
+    else:
+        publish_classifier(registry, tmp_path / "made", "bert", 1.7, THRESHOLDS)
     folder = tmp_path / "out"
     code, _, err = terminal.run("export", "5", "v-1", str(folder), "--format", layout)
     assert code == 0, err

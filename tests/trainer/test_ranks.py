@@ -16,6 +16,7 @@ from services.core.domain import Method, RunState, RunStatus
 from services.core.errors import BadConfig
 from services.trainer.ranks import Topology, launch_config, main, shell_exit_code
 from tests.support.base_models import build_tiny_base
+from tests.support.label_sets import allow_several, label_sets
 from tests.support.trainer import TrainerWorld
 from tests.support.trainer_process import run_in_process, serve_label_studio, trainer_environment
 from tests.support.waiting import eventually
@@ -51,10 +52,14 @@ def still(tmp_path: Path) -> TrainerWorld:
 
 
 @pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("several", [False, True], ids=["one label a text", "several"])
 def test_two_processes_train_the_same_model_as_one(
-    still: TrainerWorld, monkeypatch: pytest.MonkeyPatch
+    still: TrainerWorld, monkeypatch: pytest.MonkeyPatch, *, several: bool
 ) -> None:
-    still.label(61)
+    if several:
+        label_sets(allow_several(still), 61)
+    else:
+        still.label(61)
     alone, shared = still.request(Method.FINETUNE, **FINE), still.request(Method.FINETUNE, **FINE)
     assert run_in_process(still, alone, monkeypatch) == 0
     with serve_label_studio(still) as url:

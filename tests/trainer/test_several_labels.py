@@ -8,33 +8,16 @@ import numpy as np
 import pytest
 
 from services.core.domain import Method
-from services.core.errors import BadConfig, BadData
+from services.core.errors import BadData
 from services.core.pool import pool_predictions
 from services.engine.head import read_head
-from tests.support.trainer import WORDS, TrainerWorld, build_text
-
-LABELS = tuple(WORDS)
+from tests.support.label_sets import LABELS, add_text, allow_several, label_sets
+from tests.support.trainer import TrainerWorld
 
 
 @pytest.fixture
 def several(world: TrainerWorld) -> TrainerWorld:
-    world.labelstudio.attributes = 'choice="multiple"'
-    return world
-
-
-def add_text(world: TrainerWorld, *labels: str) -> int:
-    """Add a text of all these labels' words; of other words without a label."""
-    task = world.labelstudio.add_task()
-    parts = [build_text(label, world.random) for label in labels] or ["the weather is nice today"]
-    world.labelstudio.tasks[1][task]["data"] = {"text": " ".join([*parts, str(task)])}
-    return task
-
-
-def label_sets(world: TrainerWorld, count: int) -> None:
-    """Label texts with every set of labels in turn, the empty one included."""
-    for number in range(count):
-        chosen = [label for place, label in enumerate(LABELS) if number >> place & 1]
-        world.labelstudio.label(add_text(world, *chosen), *chosen)
+    return allow_several(world)
 
 
 def test_a_version_chooses_several_labels(several: TrainerWorld) -> None:
@@ -108,13 +91,6 @@ def test_unlabelled_texts_are_answered_by_sets(several: TrainerWorld) -> None:
     assert set(chosen[tasks[2]]) & {"order", "account"}
     assert (np.diff(found.scores) >= 0).all()
     assert ((found.scores > 0) & (found.scores <= 1)).all()
-
-
-@pytest.mark.parametrize("method", [Method.FINETUNE, Method.LP_FT])
-def test_fine_tuning_is_refused(several: TrainerWorld, method: Method) -> None:
-    label_sets(several, 16)
-    with pytest.raises(BadConfig, match="several labels.* Set it to auto or linear-probe"):
-        several.train(several.request(method))
 
 
 def test_only_empty_answers_are_too_few(several: TrainerWorld) -> None:

@@ -27,7 +27,7 @@ _COPIED: Final = (
     "NOTICE*",
 )
 _PROJECTION: Final = "projection"  # services.engine.encoder names it too, and imports tokenizers
-_NOT_EXPORTED: Final = ("oos.json", "report.json", "predictions.safetensors")
+_NOT_EXPORTED: Final = ("oos.json", "report.json", "predictions.safetensors", FILE)
 _ROBERTA: Final = ("roberta.", ("tanh", "none"), ("classifier.dense", "classifier.out_proj"))
 _CLASSIFIERS: Final[Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]]] = {
     "bert": ("bert.", ("tanh", "none"), ("bert.pooler.dense", "classifier")),
@@ -135,21 +135,37 @@ def write_modules(folder: Path, source: Source) -> None:
 
 
 def write_whole(folder: Path, source: Source) -> float:
-    """Copy a version that is a whole model; return the temperature by which its logits are still to be divided. Raises OSError."""
+    """Copy a version that is a whole model; return the temperature by which its logits are still to be divided.
+
+    Raises BadRequest if thresholds cannot be folded into it, OSError.
+    """
     manifest = source.manifest
     for name in manifest.files:
         if name not in _NOT_EXPORTED and not name.startswith("ct2/"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source.folder / name, folder / name)
     config = read_json(folder / "config.json")
-    write_json(folder / "config.json", name_labels(config, manifest.labels))
+    named = name_labels(config, manifest.labels, multi_label=manifest.multi_label)
+    write_json(folder / "config.json", named)
     _complete_tokenizer(folder, config, manifest.artefact.max_length)
+    if manifest.multi_label:
+        _fold_thresholds(folder, source)
+        return 1.0
     temperature = manifest.artefact.temperature
-    return (
-        1.0
-        if temperature == 1.0 or fold_into_files(folder, len(manifest.labels), temperature)
-        else temperature
+    is_folded = temperature == 1.0 or fold_into_files(
+        folder, len(manifest.labels), np.float32(1 / temperature)
     )
+    return 1.0 if is_folded else temperature
+
+
+def _fold_thresholds(folder: Path, source: Source) -> None:
+    """Fold calibration and thresholds into the classifier's last layer. Raises BadRequest if that has no bias."""
+    (layer,) = _head(source).layers
+    if not fold_into_files(folder, len(layer.bias), layer.weight[0, 0], layer.bias):
+        raise BadRequest(
+            f"Version {source.manifest.version} cannot be exported as transformers: the last layer of its classifier has no bias, "
+            "which would have to take the thresholds of its labels. Use --format onnx."
+        )
 
 
 def thresholds_of(source: Source) -> tuple[float, ...]:

@@ -46,16 +46,23 @@ def save(tensors: Mapping[str, NDArray[Any]], path: Path) -> None:
     save_file({name: np.ascontiguousarray(one) for name, one in tensors.items()}, path, {"format": "pt"})
 
 
-def fold_into_files(folder: Path, labels: int, temperature: float) -> bool:
-    """Divide the classifier's last layer by the temperature; return whether it was found."""
+def fold_into_files(
+    folder: Path, labels: int, factor: np.float32, shift: NDArray[np.float32] | None = None
+) -> bool:
+    """Multiply the logits (labels,) of the classifier's last layer and add `shift`; return whether there is one that allows it."""
     for path in folder.glob("*.safetensors"):
         tensors, metadata = _read(path)
         for name in _LAST_LAYERS:
             found = tensors.get(f"{name}.weight")
             if found is not None and found.ndim == 2 and len(found) == labels:
-                for one in (f"{name}.weight", f"{name}.bias"):
-                    if one in tensors:
-                        tensors[one] = np.asarray(tensors[one] / np.float32(temperature), tensors[one].dtype)
+                bias = tensors.get(f"{name}.bias")
+                if shift is not None and bias is None:
+                    return False
+                tensors[f"{name}.weight"] = np.asarray(factor * found, found.dtype)
+                if bias is not None:
+                    tensors[f"{name}.bias"] = np.asarray(
+                        factor * bias + (0 if shift is None else shift), bias.dtype
+                    )
                 save_file(tensors, path, metadata)
                 return True
     return False

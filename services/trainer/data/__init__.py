@@ -36,7 +36,7 @@ class RunInputs:
 
     def fingerprint(self, method: Method, parameters: Parameters) -> str:
         """Return a hash that changes with everything the weights of a method depend on."""
-        examples = [(example.key, example.label) for example in self.dataset.examples]
+        examples = [(example.key, example.labels or example.label) for example in self.dataset.examples]
         settings = documents.to_plain(replace(parameters, model_name=None))
         everything = [method, self.encoder.digest, settings, self.dataset.labels, examples]
         return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()

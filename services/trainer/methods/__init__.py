@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from services.trainer.data.features import Features, Flags, Floats, Rows
     from services.trainer.methods.checkpoints import Checkpoints
     from services.trainer.methods.plan import Plan
+    from services.trainer.methods.thresholds import Choice
     from services.trainer.process import Run
 
 
@@ -85,6 +86,8 @@ class TrainedModel:
     thresholds: Floats | None = None
     """(labels,) where a text may have several labels: the probability from which on each is chosen. All logits are less these, so
     that what is chosen has one >= 0. None: a text has one label."""
+    choice: Choice | None = None
+    """Of a whole classifier where a text may have several labels: what makes `logits` of those that it gives. A `head` has it already."""
     precision: str = ""
     """How a fine-tune multiplied matrices, and what was measured; "" of a probe."""
     layers: int = 0

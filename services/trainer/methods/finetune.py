@@ -27,8 +27,10 @@ from services.trainer.methods.folds import Fold, fit_folds
 from services.trainer.methods.hidden_states import Texts, compute_states, fits_in_cache
 from services.trainer.methods.linear_probe import ProbeInputs, train_probe
 from services.trainer.methods.loop import logits_of
+from services.trainer.methods.one_vs_rest import fit_as_served
 from services.trainer.methods.pooled import PooledClassifier
 from services.trainer.methods.self_training import split_pool
+from services.trainer.methods.set_calibration import with_thresholds
 from services.trainer.methods.top_layers import TopLayers, freeze_lower
 
 
@@ -65,7 +67,7 @@ def finetune(context: TrainingContext) -> TrainedModel:
     trained = fit_folds(context, Method.FINETUNE, texts, build)
     model = cast("Classifier", trained.model)
     unseen = _unseen(context, model, lambda given: encode(base.tokenizer, given))
-    return replace(trained, model=model.model, unseen=unseen)
+    return with_thresholds(replace(trained, model=model.model, unseen=unseen), inputs.dataset)
 
 
 def lp_ft(context: TrainingContext) -> TrainedModel:
@@ -89,7 +91,7 @@ def lp_ft(context: TrainingContext) -> TrainedModel:
     encoder = model.join().cpu() if isinstance(model, TopLayers) else model.encoder
     whole = PooledClassifier(encoder, context.inputs.load_base().pooler, head)
     unseen = _unseen(context, whole, context.inputs.encoder.encoder.encode)
-    return replace(trained, model=encoder, head=head, unseen=unseen)
+    return with_thresholds(replace(trained, model=encoder, head=head, unseen=unseen), context.inputs.dataset)
 
 
 def _unseen(
@@ -111,11 +113,13 @@ def _unseen(
 
 
 def _start(context: TrainingContext, fold: Fold) -> Head:
-    """Return the recipe's head for the fold's own texts, the names and the pool."""
-    features, targets = context.features, context.inputs.dataset.targets
+    """Return the recipe's head for the fold's own texts, the names and, where a text has one label, the pool."""
+    features, dataset, check = context.features, context.inputs.dataset, context.run.stop.check
+    if dataset.multiple:
+        return fit_as_served(features, dataset.chosen, fold.training, check)
     pool, _ = split_pool(context.pool_features)
-    given, scale = ProbeInputs.of(features.X, targets, features.names, pool)
-    return scale.fold(train_probe(given.without(~fold.training), context.run.stop.check).head)
+    given, scale = ProbeInputs.of(features.X, dataset.targets, features.names, pool)
+    return scale.fold(train_probe(given.without(~fold.training), check).head)
 
 
 def _texts(context: TrainingContext) -> Texts:

@@ -16,11 +16,13 @@ from services.trainer.data.features import Flags, Floats, Rows, device_of
 from services.trainer.data.split import FINETUNE_FOLDS, fold_of, is_in_holdout
 from services.trainer.methods import OutOfSampleLogits, TrainedModel, TrainingContext
 from services.trainer.methods.hidden_states import Texts
-from services.trainer.methods.loop import logits_of, train
+from services.trainer.methods.loop import Targets, logits_of, train
 from services.trainer.methods.plan import CROSS_FIT, Recipe, effective_parameters, recipe_for
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from services.trainer.data.dataset import Dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +85,7 @@ def fit_folds(context: TrainingContext, method: Method, texts: Texts, build: Bui
     logits[folds[-1].evaluated] = all_logits[folds[-1].evaluated]
     for fold in folds:
         evaluated |= fold.evaluated
-        learnable[fold.evaluated] = np.isin(
-            context.inputs.dataset.targets[fold.evaluated], context.inputs.dataset.targets[fold.training]
-        )
+        learnable[fold.evaluated] = _learnable(context.inputs.dataset, fold)
     rows = np.flatnonzero(evaluated)
     return TrainedModel(
         method=method,
@@ -99,6 +99,18 @@ def fit_folds(context: TrainingContext, method: Method, texts: Texts, build: Bui
         precision=str(precision),
         layers=context.plan.layers,
     )
+
+
+def targets_of(dataset: Dataset) -> Targets:
+    """Return what the loop is to learn."""
+    return dataset.chosen.astype(np.float32) if dataset.multiple else dataset.targets
+
+
+def _learnable(dataset: Dataset, fold: Fold) -> Flags:
+    """Return (evaluated,) whether the fold's model has an example of the text's label; of several labels each is a question of its own."""
+    if dataset.multiple:
+        return np.ones(int(fold.evaluated.sum()), np.bool_)
+    return np.isin(dataset.targets[fold.evaluated], dataset.targets[fold.training])
 
 
 def _fit(
@@ -115,7 +127,7 @@ def _fit(
             model,
             head,
             texts.some(rows.tolist()),
-            context.inputs.dataset.targets[rows],
+            targets_of(context.inputs.dataset)[rows],
             replace(recipe, padded=base.padded),
             context.checkpoints.fold(fold.name),
             context.run.progress,

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, nullcontext
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from services.core.errors import BadConfig, Preempted
 from services.engine.compute import GPU_BUDGET, TOKEN_BUDGET, plan_batches
@@ -35,6 +35,8 @@ from services.trainer.process.progress import Progress
 _POOL = 1_024
 """Random texts among which batches are formed, so that neighbours in length differ each epoch."""
 _NO_DECAY = ("bias", "norm")
+Targets = Rows | Floats
+"""(texts,) the index of each text's label, or (texts, labels) 1 for each label that it has, where it may have several."""
 
 
 def epoch_batches(lengths: Sequence[int], recipe: Recipe, epoch: int) -> list[list[int]]:
@@ -91,7 +93,7 @@ def train(
     model: nn.Module,
     head: nn.Module,
     texts: Texts,
-    targets: Rows,
+    targets: Targets,
     recipe: Recipe,
     checkpoint: FoldCheckpoint,
     progress: Progress,
@@ -113,7 +115,7 @@ def _train(
     model: nn.Module,
     head: nn.Module,
     texts: Texts,
-    targets: Rows,
+    targets: Targets,
     recipe: Recipe,
     checkpoint: FoldCheckpoint,
     progress: Progress,
@@ -160,7 +162,7 @@ def _train(
 def _gradients_of(
     model: nn.Module,
     texts: Texts,
-    targets: Rows,
+    targets: Targets,
     rows: Sequence[int],
     group: Group,
 ) -> torch.Tensor:
@@ -172,9 +174,16 @@ def _gradients_of(
     batch = texts.batch(taken, device)
     truth = torch.from_numpy(targets[taken]).to(device)
     with precision(device):
-        loss = share * cross_entropy(model(*batch), truth)
+        loss = share * loss_of(model(*batch), truth)
     loss.backward()
     return group.reduce_gradients(model, loss)
+
+
+def loss_of(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the mean over texts of the cross-entropy; where a text may have several labels, of the sum of each label's by itself."""
+    if targets.dim() == 1:
+        return cross_entropy(logits, targets)
+    return binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(targets)
 
 
 def logits_of(

@@ -25,7 +25,7 @@ from services.trainer.methods.cross_fitting import fits_by_fold
 from services.trainer.methods.names import FULL_TRUST, MIN_TRUST, name_features
 from services.trainer.methods.plan import CROSS_FIT
 from services.trainer.methods.scaling import Scale
-from services.trainer.methods.thresholds import choose
+from services.trainer.methods.thresholds import apply_by_fold, choose
 
 _DEVIATION: Final = 10.0
 """Of the prior of the slope of names, around FULL_TRUST."""
@@ -42,7 +42,7 @@ class Fitted:
     probabilities: Floats
     """(labels,) thresholds as probabilities."""
     logits: Floats
-    """(evaluated, labels)."""
+    """(evaluated, labels), with calibration and thresholds of the other folds."""
     rows: Rows
     """(evaluated,) the texts that have out-of-fold logits."""
 
@@ -92,11 +92,21 @@ def fit_by_folds(
         evaluated |= inside
     rows = np.flatnonzero(evaluated)
     found = choose(logits[rows], chosen[rows])
-    return Fitted(scale.fold(found.fold(head)), found.probabilities, found.apply(logits[rows]), rows)
+    honest = apply_by_fold(logits[rows], chosen[rows], folds[rows])
+    return Fitted(scale.fold(found.fold(head)), found.probabilities, honest, rows)
 
 
 def _logits(head: Head, X: Floats) -> Floats:
     return np.asarray(X @ head.weight.T + head.bias, np.float32)
+
+
+def fit_as_served(
+    features: Features, chosen: Flags, training: Flags, check: Callable[[], None] = lambda: None
+) -> Head:
+    """Return the head of some of the texts (n,), for features as the encoder gives them: not calibrated, and without thresholds."""
+    scale = Scale.of(features.X, features.pool)
+    X, N = scale.apply(features.X[training]), name_features(features.names)
+    return scale.fold(fit_with_names(X, chosen[training], N, check))
 
 
 def fit_with_names(X: Floats, chosen: Flags, N: Floats, check: Callable[[], None] = lambda: None) -> Head:

@@ -50,7 +50,6 @@ _LEARNING_RATE = {
     Method.LP_FT: (2e-4, 3e-5),
     Method.FINETUNE: (3e-4, 5e-5),
 }
-_ONE_LABEL_ONLY = "Fine-tuning is not supported yet where a text may have several labels."
 _BUSY = 4.0
 """How many times slower than this machine that of the encoder's maker may have been: it may have been busy."""
 _LEAST_SHARE = 1 / 12
@@ -105,10 +104,6 @@ def plan_for(
     """
     if method is Method.LINEAR_PROBE:
         return Plan(CROSS_FIT, refit=True, seconds=0.0)
-    if inputs.dataset.multiple:
-        if second:
-            return _ONE_LABEL_ONLY
-        raise BadConfig(f"METHOD is {method}. {_ONE_LABEL_ONLY} Set it to auto or linear-probe.")
     texts = len(inputs.dataset.examples)
     holdout = sum(is_in_holdout(key, texts) for key in inputs.dataset.split_keys)
 

@@ -197,7 +197,9 @@ def _fitted(features: Features, topics: Sequence[int]) -> Head:
 
 def _compare(reference: _Reference, int8: Features) -> EncoderCheck:
     head, fp32 = reference.head, reference.features
-    refusal, figures = compare(head.logits(fp32), head.logits(int8), head.temperature)
+    refusal, figures = compare(
+        head.logits(fp32), head.logits(int8), head.temperature, several=head.thresholds is not None
+    )
     norms = np.linalg.norm(fp32, axis=1) * np.linalg.norm(int8, axis=1)
     cosines = (fp32 * int8).sum(axis=1) / np.maximum(norms, 1e-12)
     return EncoderCheck(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from services.core.errors import EngineError
 from services.core.redaction import safe_reason
 from services.core.settings.training import available_cores
-from services.engine.compute import Engine, softmax
+from services.engine.compute import Engine, sigmoid, softmax
 from services.engine.ct2 import Ct2Engine
 from services.engine.head import Layer
 from services.engine.ort import OrtEngine
@@ -45,27 +46,56 @@ KINDS = tuple(_LOADERS)
 """Architectures with an int8 engine, whose classifiers are dense layers on the first token's vector."""
 
 
-def compare(fp32: NDArray[np.float32], int8: NDArray[np.float32], temperature: float) -> tuple[str, str]:
-    """Compare logits (texts, labels); return why int8 is refused (empty if it is not), and the figures."""
+def compare(
+    fp32: NDArray[np.float32], int8: NDArray[np.float32], temperature: float, *, several: bool = False
+) -> tuple[str, str]:
+    """Compare logits (texts, labels); return why int8 is refused (empty if it is not), and the figures.
+
+    `several`: a text has all labels whose logits are 0 or more.
+    """
     if not len(fp32):
         return "there was no text to compare it with fp32.", ""
     if not np.isfinite(int8).all():
         return "it answers numbers that are not finite.", ""
-    before, after = softmax(fp32, temperature), softmax(int8, temperature)
-    ordered = np.sort(before, axis=1)
-    margin = ordered[:, -1] - (ordered[:, -2] if ordered.shape[1] > 1 else 0)
-    flips = before.argmax(axis=1) != after.argmax(axis=1)
-    sure = int((flips & (margin > CONFIDENT_MARGIN)).sum())
-    # Of fp32's answer alone: a mean over all labels would shrink with their number.
-    rows, answers = np.arange(len(before)), before.argmax(axis=1)
-    difference = float(np.abs(before[rows, answers] - after[rows, answers]).mean())
+    found = (_compare_sets if several else _compare_answers)(fp32, int8, temperature)
+    sure, difference = int((found.flips & (found.margin > CONFIDENT_MARGIN)).sum()), float(found.drift.mean())
     figures = (
-        f"on {len(fp32)} texts {int(flips.sum())} answers differ, {sure} of them where fp32 is sure, "
+        f"on {len(fp32)} texts {int(found.flips.sum())} answers differ, {sure} of them where fp32 is sure, "
         f"and their probability by {difference:.4f} on average."
     )
     if sure or difference > MAX_MEAN_DIFFERENCE:
         return figures, figures
     return "", f"int8 was compared with fp32: {figures}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Differences:
+    """Of answers; of their probabilities, those that fp32 gives alone: a mean over all labels would shrink with their number."""
+
+    flips: NDArray[np.bool_]
+    margin: NDArray[np.float32]
+    """By which fp32 prefers its answer."""
+    drift: NDArray[np.float32]
+    """Of probabilities."""
+
+
+def _compare_answers(
+    fp32: NDArray[np.float32], int8: NDArray[np.float32], temperature: float
+) -> _Differences:
+    before, after = softmax(fp32, temperature), softmax(int8, temperature)
+    ordered = np.sort(before, axis=1)
+    margin = ordered[:, -1] - (ordered[:, -2] if ordered.shape[1] > 1 else 0)
+    rows, answers = np.arange(len(before)), before.argmax(axis=1)
+    flips = np.asarray(answers != after.argmax(axis=1))
+    return _Differences(flips, margin, np.abs(before[rows, answers] - after[rows, answers]))
+
+
+def _compare_sets(fp32: NDArray[np.float32], int8: NDArray[np.float32], temperature: float) -> _Differences:
+    """Compare each label of each text as an answer of two, of which the threshold is the middle."""
+    before, after = sigmoid(fp32 / np.float32(temperature)), sigmoid(int8 / np.float32(temperature))
+    given = fp32 >= 0
+    given[np.arange(len(fp32)), fp32.argmax(axis=1)] = True
+    return _Differences((fp32 >= 0) != (int8 >= 0), np.abs(2 * before - 1), np.abs(before - after)[given])
 
 
 def engine_for(kind: str) -> str:

@@ -110,7 +110,8 @@ def _parts(
         return pooler_of(encoder.pooling, projection), read_head(version / FILE)
     temperature = manifest.artefact.temperature
     if manifest.artefact.layout == CLASSIFIER:
-        return None, Head((), temperature)
+        path = version / FILE
+        return None, read_head(path) if path.is_file() else Head((), temperature)
     pooler, layers = read_sentence_transformers(version)
     return pooler, Head(layers, temperature)
 

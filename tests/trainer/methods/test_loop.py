@@ -19,7 +19,15 @@ from services.core.store.files import FileStore
 from services.trainer.data.features import Rows
 from services.trainer.methods.checkpoints import Checkpoints
 from services.trainer.methods.hidden_states import Texts
-from services.trainer.methods.loop import epoch_batches, logits_of, optimiser_for, rate_at, schedule, train
+from services.trainer.methods.loop import (
+    epoch_batches,
+    logits_of,
+    loss_of,
+    optimiser_for,
+    rate_at,
+    schedule,
+    train,
+)
 from services.trainer.methods.plan import Plan, Recipe
 from services.trainer.process.lifecycle import Stop
 from services.trainer.process.progress import Progress
@@ -137,3 +145,12 @@ def test_inference_is_preempted() -> None:
     ids, _ = texts()
     with pytest.raises(Preempted):
         logits_of(Bag(), Texts(ids, 0), 2, Stop(requested=True))
+
+
+def test_several_labels_are_a_question_each() -> None:
+    logits = torch.tensor([[2.0, -1.0], [0.0, 3.0]])
+    targets = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    parts = [np.log1p(np.exp(-2)), np.log1p(np.exp(-1)), np.log(2), np.log1p(np.exp(3))]
+    assert loss_of(logits, targets).item() == pytest.approx(sum(parts) / 2, rel=1e-5)
+    one = nn.functional.cross_entropy(logits, torch.tensor([0, 1])).item()
+    assert loss_of(logits, torch.tensor([0, 1])).item() == pytest.approx(one)

@@ -13,6 +13,7 @@ from services.engine.compute import sigmoid
 from services.trainer.methods import Head
 from services.trainer.methods.thresholds import (
     MAX_THRESHOLD,
+    apply_by_fold,
     best_threshold,
     calibrate,
     choose,
@@ -83,3 +84,29 @@ def test_folding_chooses_the_same(texts: int, labels: int, seed: int) -> None:
     assert ((served >= 0) == (calibrated >= found.probabilities))[clear].all()
     assert (np.abs(found.thresholds) <= MAX_THRESHOLD).all()
     assert ((found.probabilities > 0) & (found.probabilities < 1)).all()
+
+
+def test_answers_of_a_fold_do_not_depend_on_its_labels() -> None:
+    logits, chosen = _given(60, 4, 1)
+    folds = np.arange(60) % 5
+    found = apply_by_fold(logits, chosen, folds)
+    other = np.where((folds == 2)[:, None], ~chosen, chosen)
+    again = apply_by_fold(logits, other, folds)
+    np.testing.assert_array_equal(found[folds == 2], again[folds == 2])
+    assert not np.array_equal(found[folds != 2], again[folds != 2])
+    expected = choose(logits[folds != 2], chosen[folds != 2]).apply(logits[folds == 2])
+    np.testing.assert_array_equal(found[folds == 2], expected)
+
+
+def test_own_thresholds_flatter() -> None:
+    own, honest = list[float](), list[float]()
+    for seed in range(20):
+        logits, chosen = _given(40, 12, seed)
+        own.append(_f1(choose(logits, chosen).apply(logits) >= 0, chosen))
+        honest.append(_f1(apply_by_fold(logits, chosen, np.arange(40) % 5) >= 0, chosen))
+    assert np.mean(own) > np.mean(honest) + 0.02
+
+
+def test_one_fold_is_left_as_it_is() -> None:
+    logits, chosen = _given(5, 2, 0)
+    np.testing.assert_array_equal(apply_by_fold(logits, chosen, np.zeros(5, np.int64)), logits)

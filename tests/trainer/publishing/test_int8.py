@@ -92,3 +92,18 @@ def test_compared_texts_are_limited_by_tokens() -> None:
     assert len(sample_of([[1] * 10_000] * 5)) == 2
     assert len(sample_of([[1] * 100_000])) == 1
     assert sample_of([]) == []
+
+
+def test_each_of_several_labels_is_an_answer() -> None:
+    fp32 = np.array([[3, 0.1, -3], [-2, -2, -3]], np.float32)
+    other = fp32 + np.array([[0, -0.15, 0], [0, 0, 0]], np.float32)
+    assert compare(fp32, other, 1.0, several=True)[0] == "", "fp32 was not sure"
+    sure = np.array([[3, 0.5, -3], [-2, -2, -3]], np.float32)
+    refusal, _ = compare(sure, other, 1.0, several=True)
+    assert refusal.startswith("on 2 texts 1 answers differ, 1 of them where fp32 is sure")
+
+
+def test_drift_is_of_chosen_labels_and_the_most_probable() -> None:
+    fp32 = np.array([[0.2, *[-8] * 9], [-0.2, *[-8] * 9]], np.float32)
+    refusal, _ = compare(fp32, fp32 + np.float32(0.15), 1.0, several=True)
+    assert "0 of them where fp32 is sure, and their probability by 0.037" in refusal
