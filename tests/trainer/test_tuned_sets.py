@@ -191,5 +191,6 @@ def test_minilm_learns_intents(tmp_path: Path) -> None:
     assert (manifest.lineage.layers, manifest.multi_label, manifest.gate.promote) == (2, True, True)
     answers = scores(world, "support-1", [text for text, _ in rows[100:]])
     true = np.array([[label in found for label in labels] for _, found in rows[100:]])
+    assert answers.thresholds is not None
     given = answers.probabilities >= answers.thresholds
     assert 2 * (given & true).sum() / (given.sum() + true.sum()) > 0.5

@@ -100,7 +100,8 @@ def selection_of(labelled: Floats, unseen: Floats) -> Selection:
         return Selection.UNKNOWN
     harder = float(unseen.mean() - labelled.mean())
     noise = math.hypot(_error_of_mean(labelled), _error_of_mean(unseen))
-    limit = min(_HARDER, _HARDER_SHARE * (1 - float(labelled.mean())))
+    # Texts to come are answered between both: a difference within the least margin needs no wider one.
+    limit = max(_LEAST_MARGIN, min(_HARDER, _HARDER_SHARE * (1 - float(labelled.mean()))))
     if harder > limit + 2 * noise:
         return Selection.UNCERTAIN
     return Selection.RANDOM if harder <= limit else Selection.UNKNOWN

@@ -1,8 +1,8 @@
 """The gate: promote or hold a new version. Pure.
 
-A veto rather than a contest: a version by the same method is promoted unless it is significantly worse, over all texts or on
-one label, and so is one that a person requested; another method has to be better on 100 texts or more, and a version that replaces one
-from label names only on 40 or more, or beyond doubt. Differences are tested by the sign test. Reasons are written for an annotation lead.
+A veto rather than a contest: a version by the same method is promoted unless it is significantly worse, over all texts or on one label,
+and so is one that a person requested; another method has to be better on 100 texts or more, and a version that replaces one from label
+names only on 40 or more, or beyond doubt. Differences are tested by the sign test. Reasons are written for an annotation lead.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ class Pairs:
     broken_texts: tuple[Change, ...] = field(default=(), compare=False)
     improved: frozenset[str] = frozenset()
     """Labels that are not worse whatever these counts say."""
+    counts_given: bool = False
+    """Whether a label's texts are also those that a version gave it, as of several labels a text."""
 
 
 def sign_test(b: int, c: int) -> float:
@@ -80,8 +82,7 @@ def pair_up(
     true label is new to current, current is wrong without being asked.
     """
     counts = {label: [0, 0, 0] for label in candidate.labels}
-    fixed_texts: list[Change] = []
-    broken_texts: list[Change] = []
+    fixed_texts, broken_texts = list[Change](), list[Change]()
     lineage = set(current.trained_keys)
     for key in sorted(candidate.answers.keys() & truth.keys()):
         label, given = truth[key], current.answers.get(key)
@@ -135,8 +136,7 @@ def decide_first(
         )
     else:
         reason = f"Held: {_labels(len(truth))} not enough yet: {figures}"
-    kind = "first" if promote else "too-few"
-    return GateDecision(promote, kind, (reason,), None, total, fixed, broken)
+    return GateDecision(promote, "first" if promote else "too-few", (reason,), None, total, fixed, broken)
 
 
 def replace_incomparable(first: GateDecision, compared_with: str, why: str) -> GateDecision:
@@ -243,7 +243,8 @@ def _broke(pairs: Pairs, compared_with: str) -> str:
 
 def _label_broke(pairs: Pairs, label: str) -> str:
     fixed, broken, total = pairs.per_label[label]
+    texts = plural(total) + (" that have it or were given it" if pairs.counts_given else "")
     return (
-        f"Held: significantly worse on {mention(label)} (sign test, p = {sign_test(fixed, broken):.2g}): {broken} of {plural(total)} broke and "
+        f"Held: significantly worse on {mention(label)} (sign test, p = {sign_test(fixed, broken):.2g}): {broken} of {texts} broke and "
         f"{_were(fixed)} fixed; in all {_figures(pairs)}"
     )

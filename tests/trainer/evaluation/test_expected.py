@@ -110,8 +110,8 @@ def test_selection_needs_labelled_texts() -> None:
     ("labelled", "others", "found"),
     [
         (0.94, 0.99, Selection.UNCERTAIN),  # nearly all of the difficult texts are labelled
-        (0.982, 0.99, Selection.UNKNOWN),
-        (0.985, 0.99, Selection.RANDOM),
+        (0.969, 0.9895, Selection.UNKNOWN),
+        (0.972, 0.99, Selection.RANDOM),  # of 97 %, 40 % of what lacks are 1.1 points: chance gives more
         (0.60, 0.66, Selection.RANDOM),
         (0.50, 0.70, Selection.UNCERTAIN),
     ],

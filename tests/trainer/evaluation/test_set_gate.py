@@ -73,7 +73,7 @@ def test_a_label_given_to_everything_is_held() -> None:
     found = compared(true, before, [("A", "B", "C")] * 20 + [("A", "B")] * 20 + [("A",)] * 10)
     assert (found.promote, found.kind) == (False, "label-worse")
     assert "significantly worse on 'C'" in found.reasons[0]
-    assert "20 of 20 texts broke" in found.reasons[0]
+    assert "20 of 20 texts that have it or were given it broke" in found.reasons[0]
 
 
 def test_a_label_that_no_text_has_is_compared() -> None:
