@@ -91,7 +91,7 @@ def test_it_is_compared_with_the_probe_by_sets(several: TrainerWorld) -> None:
 def test_auto_publishes_its_second_method_only_if_it_is_better(
     several: TrainerWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "SECOND_METHOD_MIN_TEXTS", 100)
+    monkeypatch.setattr(plan, "SECOND_METHOD_MIN_SETS", 100)
     label_sets(several, 112)
     run = several.request(Method.AUTO, **FINE | {"num_train_epochs": 2.0})
     several.train(run)
@@ -106,7 +106,7 @@ def test_auto_says_why_it_tries_no_second_method(several: TrainerWorld) -> None:
     label_sets(several, 40)
     run = several.request(Method.AUTO)
     several.train(run)
-    assert "is tried with 1,000 labelled texts or more; there are 40" in several.status(run).message
+    assert "is tried with 500 labelled texts or more; there are 40" in several.status(run).message
 
 
 def test_last_layers_are_trained_on_cached_states(tmp_path: Path) -> None:

@@ -51,13 +51,12 @@ class Pairs:
     """Candidate wrong, current right."""
     total: int
     per_label: dict[str, tuple[int, int, int]]
-    """True label to (fixed, broken, total), labels without a pair included; of several labels a text, see `set_gate`."""
+    """True label to (fixed, broken, total), labels without a pair included; with `counts_given` of texts that were given it, too."""
     fixed_texts: tuple[Change, ...] = field(default=(), compare=False)
     broken_texts: tuple[Change, ...] = field(default=(), compare=False)
     improved: frozenset[str] = frozenset()
     """Labels that are not worse whatever these counts say."""
     counts_given: bool = False
-    """Whether a label's texts are also those that a version gave it, as of several labels a text."""
 
 
 def sign_test(b: int, c: int) -> float:
