@@ -41,7 +41,7 @@ SHARED = (
     (
         "label studio 2",
         re.compile(
-            r"tests/e2e/test_(cold_start|control_tags|controls|dashboards|doctor|imported|loop|several_labels)"
+            r"tests/e2e/test_(cold_start|control_tags|controls|dashboards|doctor|imported|loop|own_serving|several_labels)"
         ),
     ),
     (
