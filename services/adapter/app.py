@@ -126,17 +126,17 @@ def create_app(
     home = StatusPages(api, PageData(api), Banners(settings, inference, refusals, board), tokens, settings)
     wishes = ActionPages(api, tokens)
     reports = ReportRoutes(api, settings.label_studio.public_url or settings.label_studio.url)
-    routes = [
+    routes = [  # in the order in which a request is compared with them
+        _route("POST", "/predict", Predictions(board, inference, settings.serving.blind_share).predict),
+        _route("POST", "/webhook", Webhook(events).webhook),
+        _route("POST", "/setup", connection.setup),
+        _route("GET", "/health", connection.health),
+        _route("GET", "/versions", connection.versions),
         _route("GET", "/", home.index),
         _route("GET", "/projects/{id}", home.project),
         _route("GET", "/projects/{id}/versions/{version}", home.version),
         _route("GET", "/projects/{id}/{action}", wishes.confirm),
         _route("POST", "/projects/{id}/{action}", wishes.submit),
-        _route("GET", "/health", connection.health),
-        _route("POST", "/setup", connection.setup),
-        _route("POST", "/predict", Predictions(board, inference, settings.serving.blind_share).predict),
-        _route("POST", "/webhook", Webhook(events).webhook),
-        _route("GET", "/versions", connection.versions),
         _route("GET", "/api/predictors", api.predictors),
         _route("GET", "/api/encoders", api.encoders),
         _route("GET", "/api/projects", api.projects),

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
-from typing import Final, TypeVar
+from typing import Final
 
 from services.core.domain import Manifest
 from services.core.errors import EngineError, FitloopError, Overloaded
@@ -23,6 +23,7 @@ from services.core.settings import ServingSettings
 from services.engine import metrics
 from services.engine.cache import CachedEncoder, EncoderCache, NoRoom
 from services.engine.compute import Scores, VersionKey
+from services.engine.futures import result_of
 from services.engine.heads import HeadCache, LoadedHead
 from services.engine.loading import EncoderKey, Load, Loader, Weights, encoder_key, text_encoder_of
 from services.engine.model import Model
@@ -34,7 +35,8 @@ MEMORY_SHARE: Final = 0.6
 HEAD_SHARE: Final = 1 / 8
 """Of the budget of weights, for heads beside it."""
 _WARM_UP = ("a", "a text of a few words", "a longer text, " * 20, "a text that is cut, " * 200)
-_T = TypeVar("_T")
+_FEW_TEXTS: Final = 4
+_FEW_CHARACTERS: Final = 16_384
 
 
 class LocalInference:
@@ -66,19 +68,21 @@ class LocalInference:
         key = VersionKey(project_key, version)
         with _counted_refusals():
             found = self._heads.get(key)
-            head = await _result(self._heads.request(key)) if found is None else found
+            head = await result_of(self._heads.request(key)) if found is None else found
             encoder = self._encoders.acquire(head.encoder, project_key)
         try:
             with _counted_refusals():
                 is_loaded = found is not None and encoder.future.done()
-                model = head.model(await _result(encoder.future))
+                model = head.model(await result_of(encoder.future))
             metrics.count_lookup("hit" if is_loaded else "load")
-            loop = asyncio.get_running_loop()
-            answer = await loop.run_in_executor(
-                self._tokenising, self._submit, encoder, model, texts, project_key
-            )
-            # Shielded: cancelling a request must not close the encoder while it computes for it.
-            return await asyncio.shield(asyncio.wrap_future(answer))
+            if _is_small(texts):
+                answer = self._submit(encoder, model, texts, project_key, defer=True)
+            else:
+                loop = asyncio.get_running_loop()
+                answer = await loop.run_in_executor(
+                    self._tokenising, self._submit, encoder, model, texts, project_key
+                )
+            return await result_of(answer)
         finally:
             encoder.release()
 
@@ -173,12 +177,18 @@ class LocalInference:
         metrics.unregister(self)
 
     def _submit(
-        self, encoder: CachedEncoder, model: Model, texts: Sequence[str], project_key: str
+        self,
+        encoder: CachedEncoder,
+        model: Model,
+        texts: Sequence[str],
+        project_key: str,
+        *,
+        defer: bool = False,
     ) -> Future[Scores]:
         encoder.acquire()
         try:
             known = self._recent.find(encoder.key, texts, model.encoder.width)
-            answer = self._scheduler.submit(model, texts, project_key, known)
+            answer = self._scheduler.submit(model, texts, project_key, known, defer=defer)
         except BaseException:
             encoder.release()
             raise
@@ -228,9 +238,9 @@ class LocalInference:
         return weights
 
 
-async def _result(future: Future[_T]) -> _T:
-    """Wait for a load, which others may share: cancelling one request does not cancel it."""
-    return future.result() if future.done() else await asyncio.shield(asyncio.wrap_future(future))
+def _is_small(texts: Sequence[str]) -> bool:
+    """Return whether the event loop may look these texts up, and a stream tokenise them: some microseconds each."""
+    return len(texts) <= _FEW_TEXTS and sum(map(len, texts)) <= _FEW_CHARACTERS
 
 
 @contextlib.contextmanager

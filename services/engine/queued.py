@@ -37,31 +37,34 @@ class QueuedRequest:
         "left",
         "model",
         "project_key",
+        "rows",
+        "texts",
         "waited",
     )
 
-    def __init__(
-        self,
-        model: Model,
-        known: Known,
-        encoded: Sequence[TokenIds],
-        serials: Iterator[int],
-        project_key: str,
-    ) -> None:
-        """`encoded` are the token ids of the missing rows."""
+    def __init__(self, model: Model, known: Known, texts: Sequence[str], project_key: str) -> None:
+        """`texts` are those of the missing rows."""
         self.model = model
         self.project_key = project_key
+        self.rows = known.missing
+        self.texts = texts
         self.features = known.features
         self.future: Future[Scores] = Future()
         self.finished = False
-        rows = zip(known.missing, encoded, strict=True)
-        self.items = sorted(QueuedText(len(ids), next(serials), ids, self, row) for row, ids in rows)
+        self.items: list[QueuedText] = []
+        """Not in a batch yet, by length; none until it is tokenised."""
         self.dequeued = bytearray(len(known.features))
-        self.left = len(encoded)
+        self.left = len(texts)
         """Rows not answered yet."""
         self.entered = perf_counter()
+        """When it was queued."""
         self.waited: float | None = None
         """Seconds until the first batch with one of its texts."""
+
+    def tokenised(self, encoded: Sequence[TokenIds], serials: Iterator[int]) -> None:
+        """Take the token ids of its texts."""
+        rows = zip(self.rows, encoded, strict=True)
+        self.items = sorted(QueuedText(len(ids), next(serials), ids, self, row) for row, ids in rows)
 
     def anchor(self) -> QueuedText | None:
         """Return the longest text that is not in a batch yet."""

@@ -4,7 +4,7 @@ Requests are served round robin: each turn anchors a batch at the longest waitin
 in length from any request for the same encoder fill it: texts of different projects and versions share a batch, and each
 request then meets its own head (`compute.batch_window`). So a single text waits for at most one turn
 of each earlier request, a large request is computed in sorted order, and no request starves. `submit` tokenises in the
-calling thread: never call it on an event loop.
+calling thread: never call it so on an event loop. With `defer` the next free stream does it, for all such requests at once.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
-from itertools import count
+from itertools import count, islice
 from threading import Condition, Thread
 from time import perf_counter
 
 import numpy as np
 import structlog
 
-from services.core.errors import EngineError, Overloaded
+from services.core.errors import EngineError, FitloopError, Overloaded
 from services.core.telemetry.logs import safe_traceback
 from services.engine import metrics, processor
 from services.engine.compute import Features, Scores, batch_window, forward, token_budget
@@ -40,6 +40,7 @@ class Scheduler:
         self._streams = streams
         self._places = Places(queue_texts)
         self._condition = Condition()
+        self._arrivals: list[QueuedRequest] = []  # to be tokenised
         self._round_robin: deque[QueuedRequest] = deque()
         self._queues: dict[TextEncoder, list[QueuedText]] = {}
         self._tokens = 0
@@ -54,35 +55,40 @@ class Scheduler:
 
     @property
     def waiting(self) -> int:
-        """Return the number of texts that were accepted and are not being computed yet."""
+        """Return the number of accepted texts that are not being computed yet."""
         return self._places.taken
 
     def submit(
-        self, model: Model, texts: Sequence[str], project_key: str = "", known: Known | None = None
+        self,
+        model: Model,
+        texts: Sequence[str],
+        project_key: str = "",
+        known: Known | None = None,
+        *,
+        defer: bool = False,
     ) -> Future[Scores]:
         """Return a future of the scores of `texts`, in their order; cancelling it removes them from the queue.
 
-        Only the missing rows of `known` are computed, and then stand in it. Raises Overloaded at once if the queue is full, also
-        of this project's texts, or closed. The future raises EngineError.
+        Only the missing rows of `known` are computed, and then stand in it. `defer`: for a few short texts, since a stream tokenises
+        them. Raises Overloaded at once if the queue is full, also of this project's texts, or closed. The future raises EngineError.
         """
         known = known or Known(np.empty((len(texts), model.encoder.width), np.float32), range(len(texts)))
+        request = QueuedRequest(model, known, [texts[row] for row in known.missing], project_key)
         with self._condition:
             if self._closed:
                 raise _closed_error()
             self._places.take(project_key, len(known.missing))
-        began = perf_counter()
-        try:
-            encoded = model.encoder.encode([texts[row] for row in known.missing])
-            request = QueuedRequest(model, known, encoded, self._serials, project_key)
-        except BaseException:
-            with self._condition:
-                self._places.free(project_key, len(known.missing))
-            raise
-        if known.missing:
-            metrics.observe_tokenising(request.entered - began)
-            self._enqueue(request)
-        else:
+            if defer and known.missing:
+                self._arrivals.append(request)
+                self._condition.notify()
+        if not known.missing:
             request.future.set_result(model.scores(request.features))
+            return request.future
+        if not defer:
+            self._tokenise([request])
+            request.entered = perf_counter()
+            self._enqueue([request])
+        request.future.add_done_callback(lambda done: self._discard({request}) if done.cancelled() else None)
         return request.future
 
     def close(self) -> None:
@@ -92,38 +98,69 @@ class Scheduler:
             self._condition.notify_all()
         for thread in self._threads:
             thread.join()
-        self._fail(
-            {request for line in self._queues.values() for _, _, _, request, _ in line}, _closed_error()
-        )
+        queued = {request for line in self._queues.values() for _, _, _, request, _ in line}
+        self._fail({*queued, *self._arrivals}, _closed_error())
 
-    def _enqueue(self, request: QueuedRequest) -> None:
+    def _tokenise(self, requests: Sequence[QueuedRequest]) -> None:
+        """Tokenise requests for one encoder in this thread; if that raises, their places are free again."""
+        began, texts = perf_counter(), [text for request in requests for text in request.texts]
+        try:
+            encoded = iter(requests[0].model.encoder.encode(texts))
+            for request in requests:
+                request.tokenised(list(islice(encoded, len(request.texts))), self._serials)
+                metrics.observe_tokenising(perf_counter() - began)
+        except BaseException:
+            with self._condition:
+                for request in requests:
+                    self._places.free(request.project_key, len(request.texts))
+            raise
+
+    def _enqueue(self, requests: Sequence[QueuedRequest], streams: int = -1) -> None:
+        """Queue tokenised requests, and wake that many streams, all by default."""
         with self._condition:
             if self._closed:
                 raise _closed_error()
-            line = self._queues.setdefault(request.model.encoder, [])
-            line.extend(request.items)
+            line = self._queues.setdefault(requests[0].model.encoder, [])
+            for request in requests:
+                line.extend(request.items)
+                self._tokens += sum(item.length for item in request.items)
             line.sort()
-            self._tokens += sum(item.length for item in request.items)
-            self._round_robin.append(request)
-            self._condition.notify(self._streams)
-        request.future.add_done_callback(
-            lambda future: self._discard({request}) if future.cancelled() else None
-        )
+            self._round_robin.extend(requests)
+            self._condition.notify(self._streams if streams < 0 else streams)
 
     def _work(self) -> None:
-        while batch := self._next_batch():
-            self._compute(batch)
+        while not self._closed:
+            arrived, batch = self._next_work()
+            if arrived:
+                self._admit(arrived)
+            elif batch:
+                self._compute(batch)
 
-    def _next_batch(self) -> list[QueuedText]:
-        """Wait for the next batch; an empty one once the scheduler is closed."""
+    def _next_work(self) -> tuple[list[QueuedRequest], list[QueuedText]]:
+        """Wait for requests of one encoder to tokenise, or for the next batch; neither once the scheduler is closed."""
         with self._condition:
-            self._condition.wait_for(lambda: self._closed or self._queues)
+            self._condition.wait_for(lambda: self._closed or self._queues or self._arrivals)
             if self._closed:
-                return []
+                return [], []
+            if self._arrivals:
+                encoder = self._arrivals[0].model.encoder
+                arrived = [request for request in self._arrivals if request.model.encoder is encoder]
+                self._arrivals = [
+                    request for request in self._arrivals if request.model.encoder is not encoder
+                ]
+                return arrived, []
             while (anchor := self._round_robin[0].anchor()) is None:
                 self._round_robin.popleft()
             self._round_robin.rotate(-1)
-            return self._take_batch(anchor)
+            return [], self._take_batch(anchor)
+
+    def _admit(self, requests: list[QueuedRequest]) -> None:
+        """Tokenise and queue requests that arrived; this stream then takes the first batch itself."""
+        try:
+            self._tokenise(requests)
+            self._enqueue(requests, len(requests) - 1)
+        except Exception as error:  # noqa: BLE001  # any error of a library goes to these requests alone
+            self._fail(set(requests), error if isinstance(error, FitloopError) else _as_engine_error(error))
 
     def _take_batch(self, anchor: QueuedText) -> list[QueuedText]:
         encoder = anchor.request.model.encoder
@@ -190,6 +227,9 @@ class Scheduler:
     def _discard(self, requests: set[QueuedRequest]) -> None:
         """Remove the queued texts of these requests."""
         with self._condition:
+            for request in requests.intersection(self._arrivals):
+                self._arrivals.remove(request)
+                self._places.free(request.project_key, request.left)
             for encoder in {request.model.encoder for request in requests} & self._queues.keys():
                 line = self._queues[encoder]
                 dropped = [item for item in line if item.request in requests]

@@ -76,12 +76,17 @@ TEXT = st.lists(st.integers(0, 49), min_size=1, max_size=40).map(lambda ids: " "
 @given(
     st.lists(st.tuples(st.integers(0, 1), st.lists(TEXT, max_size=30)), min_size=1, max_size=8),
     st.integers(1, 3),
+    st.booleans(),
 )
-def test_every_text_is_answered_once_in_order(requests: list[tuple[int, list[str]]], streams: int) -> None:
+def test_every_text_is_answered_once_in_order(
+    requests: list[tuple[int, list[str]]], streams: int, defer: bool
+) -> None:
     engines = [FakeEngine(), FakeEngine()]
     models = [_build_model(engine) for engine in engines]
     with _running_scheduler(streams) as scheduler, ThreadPoolExecutor(4) as clients:
-        submitted = clients.map(lambda request: scheduler.submit(models[request[0]], request[1]), requests)
+        submitted = clients.map(
+            lambda request: scheduler.submit(models[request[0]], request[1], defer=defer), requests
+        )
         for (number, texts), answer in zip(requests, submitted, strict=True):
             scores = answer.result(10)
             expected = models[number].scores_of(texts)
@@ -131,6 +136,70 @@ def test_single_text_overtakes_a_large_request() -> None:
         assert _answers(lone) == 1
         large.result(10)
     assert [1] in engine.batches[:3]
+
+
+def test_deferred_requests_are_tokenised_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, asked = FakeEngine(), list[list[str]]()
+    model = _build_model(engine)
+    original = TextEncoder.encode
+
+    def recorded(self: TextEncoder, texts: Sequence[str]) -> list[list[int]]:
+        asked.append(list(texts))
+        return original(self, texts)
+
+    monkeypatch.setattr(TextEncoder, "encode", recorded)
+    with _running_scheduler(streams=1) as scheduler:
+        engine.go.clear()
+        first = scheduler.submit(model, ["w1"], defer=True)
+        engine.started.wait(10)
+        others = [scheduler.submit(model, [f"w{n}"], defer=True) for n in range(2, 5)]
+        assert scheduler.waiting == 3
+        engine.go.set()
+        assert sum(map(_answers, [first, *others])) == 4
+    assert asked == [["w1"], ["w2", "w3", "w4"]]
+    assert engine.batches == [[1], [1, 1, 1]]
+
+
+def test_a_deferred_request_may_be_given_up() -> None:
+    engine = FakeEngine()
+    model = _build_model(engine)
+    with _running_scheduler(streams=1) as scheduler:
+        engine.go.clear()
+        first = scheduler.submit(model, ["w1"])
+        engine.started.wait(10)
+        given_up = scheduler.submit(model, ["w2"], defer=True)
+        assert given_up.cancel()
+        assert scheduler.waiting == 0
+        engine.go.set()
+        assert _answers(first) == 1
+        assert _answers(scheduler.submit(model, ["w3"], defer=True)) == 1
+    assert engine.batches == [[1], [1]]
+
+
+def test_deferred_requests_fail_alone() -> None:
+    with _running_scheduler(streams=1) as scheduler:
+        broken = scheduler.submit(_build_model(FakeEngine()), [3], defer=True)  # type: ignore[list-item]  # the mistake is the point
+        with pytest.raises(EngineError, match="could not compute"):
+            broken.result(10)
+        assert scheduler.waiting == 0
+        assert _answers(scheduler.submit(_build_model(FakeEngine()), ["w1"], defer=True)) == 1
+
+
+def test_deferred_requests_are_refused_at_the_end() -> None:
+    engine = FakeEngine()
+    model, scheduler = _build_model(engine), Scheduler(1, 100)
+    engine.go.clear()
+    first = scheduler.submit(model, ["w1"])
+    engine.started.wait(10)
+    waiting = scheduler.submit(model, ["w2"], defer=True)
+    closing = threading.Thread(target=scheduler.close)
+    closing.start()
+    eventually(lambda: scheduler._closed)
+    engine.go.set()
+    closing.join(10)
+    assert _answers(first) == 1
+    with pytest.raises(Overloaded, match="shutting down"):
+        waiting.result(10)
 
 
 def test_full_queue_is_overloaded_until_it_drains() -> None:

@@ -67,6 +67,12 @@ async def read_object(request: Request, *, may_be_empty: bool = False) -> dict[s
     return await run_by_size(len(body), parse_object, body)
 
 
+def has_small_body(request: Request) -> bool:
+    """Return whether the request says that its body is small enough to be parsed at once."""
+    length = request.headers.get("content-length", "")
+    return length.isdigit() and int(length) <= LARGE_BODY
+
+
 async def run_by_size(size: int, work: Callable[..., T], *arguments: object) -> T:
     """Call `work(*arguments)`: at once for a small body, in a thread for a large one."""
     return work(*arguments) if size <= LARGE_BODY else await to_thread.run_sync(work, *arguments)

@@ -26,8 +26,10 @@ from services.adapter.routes.bodies import (
     LARGE_BODY,
     ListSplitter,
     NotReady,
+    has_small_body,
     parse_elements,
     parse_project_id,
+    read_object,
     run_by_size,
 )
 from services.adapter.state.board import Board, ProjectView
@@ -80,18 +82,24 @@ class Predictions:
         if view is not None and not view.is_read:
             raise NotReady
         answers, reservation = list[bytes](), reservation_of(request)
-        context, params = split_params(envelope.get("params"))
+context, params = split_params(envelope.get("params"))
         config = envelope.get("label_config")
         rest = PredictCall((), context, params, config if isinstance(config, str) else None)
+        if tasks := envelope["tasks"]:
+            answers.append(await self._answer(select_tasks(tasks, view, now), rest))
+            reservation.reserve(len(answers[-1]))
         while pieces:
             if answers and await request.is_disconnected():
                 raise ClientDisconnect
             piece = pieces.popleft()
             batch = await run_by_size(len(piece), _parse_piece, piece, not answers, view, now)
-            answers.append(await (self._ask_class(batch, rest) if batch.own_tasks else self._predict(batch)))
+            answers.append(await self._answer(batch, rest))
             reservation.release(len(piece))
             reservation.reserve(len(answers[-1]))
         return _respond(answers)
+
+    async def _answer(self, batch: Batch, rest: PredictCall) -> bytes:
+        return await (self._ask_class(batch, rest) if batch.own_tasks else self._predict(batch))
 
     async def _predict(self, batch: Batch) -> bytes:
         if not batch.texts:
@@ -117,11 +125,18 @@ class Predictions:
 
 
 async def _read(request: Request) -> tuple[dict[str, Any], deque[bytes]]:
-    """Read the body without its tasks, and the tasks in unparsed pieces. Raises BadRequest, BodyTooLarge, Overloaded, CompressedBody."""
-    cutter, pieces = ListSplitter("tasks"), deque[bytes]()
-    async for chunk in read_chunks(request, MAX_REQUEST_BYTES):
-        pieces += await run_by_size(len(chunk), cutter.feed, chunk)
-    envelope = cutter.envelope()
+    """Read the body: a small one whole, another one without its tasks, which are then in unparsed pieces.
+
+    Raises BadRequest, BodyTooLarge, Overloaded, CompressedBody.
+    """
+    pieces = deque[bytes]()
+    if has_small_body(request):
+        envelope = await read_object(request)
+    else:
+        cutter = ListSplitter("tasks")
+        async for chunk in read_chunks(request, MAX_REQUEST_BYTES):
+            pieces += await run_by_size(len(chunk), cutter.feed, chunk)
+        envelope = cutter.envelope()
     if not isinstance(envelope.get("tasks"), list):
         raise BadRequest('The body needs "tasks": a list of Label Studio tasks.')
     return envelope, pieces
