@@ -27,6 +27,7 @@ from services.engine.futures import result_of
 from services.engine.heads import HeadCache, LoadedHead
 from services.engine.loading import EncoderKey, Load, Loader, Weights, encoder_key, text_encoder_of
 from services.engine.model import Model
+from services.engine.queued import is_small
 from services.engine.recent import Known, RecentFeatures
 from services.engine.scheduler import Scheduler
 
@@ -35,8 +36,6 @@ MEMORY_SHARE: Final = 0.6
 HEAD_SHARE: Final = 1 / 8
 """Of the budget of weights, for heads beside it."""
 _WARM_UP = ("a", "a text of a few words", "a longer text, " * 20, "a text that is cut, " * 200)
-_FEW_TEXTS: Final = 4
-_FEW_CHARACTERS: Final = 16_384
 
 
 class LocalInference:
@@ -75,7 +74,7 @@ class LocalInference:
                 is_loaded = found is not None and encoder.future.done()
                 model = head.model(await result_of(encoder.future))
             metrics.count_lookup("hit" if is_loaded else "load")
-            if _is_small(texts):
+            if self._scheduler.idle and is_small(texts):
                 answer = self._submit(encoder, model, texts, project_key, defer=True)
             else:
                 loop = asyncio.get_running_loop()
@@ -236,11 +235,6 @@ class LocalInference:
 
             self._gpu_memory = gpu_memory
         return weights
-
-
-def _is_small(texts: Sequence[str]) -> bool:
-    """Return whether the event loop may look these texts up, and a stream tokenise them: some microseconds each."""
-    return len(texts) <= _FEW_TEXTS and sum(map(len, texts)) <= _FEW_CHARACTERS
 
 
 @contextlib.contextmanager

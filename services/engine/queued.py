@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from time import perf_counter
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from services.engine.compute import Scores, TokenIds
 from services.engine.model import Model
 from services.engine.recent import Known
+
+_FEW_TEXTS: Final = 4
+_FEW_CHARACTERS: Final = 16_384
 
 
 class QueuedText(NamedTuple):
@@ -71,3 +74,8 @@ class QueuedRequest:
         while self.items and self.dequeued[self.items[-1].row]:
             self.items.pop()
         return self.items[-1] if self.items else None
+
+
+def is_small(texts: Sequence[str]) -> bool:
+    """Return whether an event loop may look these texts up, and an idle stream tokenise them: some microseconds each."""
+    return len(texts) <= _FEW_TEXTS and sum(map(len, texts)) <= _FEW_CHARACTERS

@@ -18,19 +18,16 @@ from threading import Condition, Thread
 from time import perf_counter
 
 import numpy as np
-import structlog
 
-from services.core.errors import EngineError, FitloopError, Overloaded
-from services.core.telemetry.logs import safe_traceback
+from services.core.errors import FitloopError
 from services.engine import metrics, processor
 from services.engine.compute import Features, Scores, batch_window, forward, token_budget
 from services.engine.encoder import TextEncoder
+from services.engine.failures import as_engine_error, closed_error
 from services.engine.model import Model
 from services.engine.places import Places
 from services.engine.queued import QueuedRequest, QueuedText
 from services.engine.recent import Known
-
-log = structlog.get_logger()
 
 
 class Scheduler:
@@ -46,6 +43,8 @@ class Scheduler:
         self._tokens = 0
         self._serials = count()
         self._closed = False
+        self.idle = 0
+        """Streams that wait for work."""
         processor.limit_blas_to_one_thread()
         self._threads = [
             Thread(target=self._work, name=f"fitloop-stream-{n}", daemon=True) for n in range(streams)
@@ -76,7 +75,7 @@ class Scheduler:
         request = QueuedRequest(model, known, [texts[row] for row in known.missing], project_key)
         with self._condition:
             if self._closed:
-                raise _closed_error()
+                raise closed_error()
             self._places.take(project_key, len(known.missing))
             if defer and known.missing:
                 self._arrivals.append(request)
@@ -99,7 +98,7 @@ class Scheduler:
         for thread in self._threads:
             thread.join()
         queued = {request for line in self._queues.values() for _, _, _, request, _ in line}
-        self._fail({*queued, *self._arrivals}, _closed_error())
+        self._fail({*queued, *self._arrivals}, closed_error())
 
     def _tokenise(self, requests: Sequence[QueuedRequest]) -> None:
         """Tokenise requests for one encoder in this thread; if that raises, their places are free again."""
@@ -119,7 +118,7 @@ class Scheduler:
         """Queue tokenised requests, and wake that many streams, all by default."""
         with self._condition:
             if self._closed:
-                raise _closed_error()
+                raise closed_error()
             line = self._queues.setdefault(requests[0].model.encoder, [])
             for request in requests:
                 line.extend(request.items)
@@ -139,7 +138,9 @@ class Scheduler:
     def _next_work(self) -> tuple[list[QueuedRequest], list[QueuedText]]:
         """Wait for requests of one encoder to tokenise, or for the next batch; neither once the scheduler is closed."""
         with self._condition:
+            self.idle += 1
             self._condition.wait_for(lambda: self._closed or self._queues or self._arrivals)
+            self.idle -= 1
             if self._closed:
                 return [], []
             if self._arrivals:
@@ -160,7 +161,7 @@ class Scheduler:
             self._tokenise(requests)
             self._enqueue(requests, len(requests) - 1)
         except Exception as error:  # noqa: BLE001  # any error of a library goes to these requests alone
-            self._fail(set(requests), error if isinstance(error, FitloopError) else _as_engine_error(error))
+            self._fail(set(requests), error if isinstance(error, FitloopError) else as_engine_error(error))
 
     def _take_batch(self, anchor: QueuedText) -> list[QueuedText]:
         encoder = anchor.request.model.encoder
@@ -198,7 +199,7 @@ class Scheduler:
             metrics.observe_batch([item.length for item in batch], perf_counter() - began)
             self._answer(batch, features)
         except Exception as error:  # noqa: BLE001  # any error of a library goes to the requests of this batch alone
-            self._fail({item.request for item in batch}, _as_engine_error(error))
+            self._fail({item.request for item in batch}, as_engine_error(error))
 
     def _answer(self, batch: list[QueuedText], features: Features) -> None:
         with self._condition:
@@ -235,16 +236,3 @@ class Scheduler:
                 dropped = [item for item in line if item.request in requests]
                 line[:] = [item for item in line if item.request not in requests]
                 self._dequeue(encoder, dropped)
-
-
-def _closed_error() -> Overloaded:
-    return Overloaded("This process is shutting down: try again in a moment.")
-
-
-def _as_engine_error(error: Exception) -> EngineError:
-    if isinstance(error, EngineError):
-        return error
-    log.error("batch_error", frames=safe_traceback(error))  # without its message, which may contain a text
-    wrapped = EngineError(f"The model could not compute a batch ({type(error).__name__}): see the log.")
-    wrapped.__cause__ = error
-    return wrapped

@@ -120,6 +120,17 @@ async def test_answers_in_order_from_the_named_version(inference: LocalInference
     assert len(set(together.probabilities[:, 0].round(3).tolist())) > 1
 
 
+async def test_a_few_texts_need_no_other_thread_if_a_stream_is_idle(inference: LocalInference) -> None:
+    await asyncio.to_thread(inference.prepare, KEY, "v-1")
+    eventually(lambda: inference._scheduler.idle == 2)
+    inference._tokenising.shutdown()
+    computed = await inference.scores(KEY, "v-1", TEXTS[:1])
+    remembered = await inference.scores(KEY, "v-1", TEXTS[:1])
+    assert np.array_equal(computed.probabilities, remembered.probabilities)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        await inference.scores(KEY, "v-1", ["a text"] * 5)
+
+
 async def test_concurrent_requests_share_one_load(inference: LocalInference, loads: list[Manifest]) -> None:
     await asyncio.gather(*(inference.scores(KEY, "v-1", ["text"]) for _ in range(20)))
     assert len(loads) == 1

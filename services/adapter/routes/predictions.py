@@ -82,7 +82,7 @@ class Predictions:
         if view is not None and not view.is_read:
             raise NotReady
         answers, reservation = list[bytes](), reservation_of(request)
-context, params = split_params(envelope.get("params"))
+        context, params = split_params(envelope.get("params"))
         config = envelope.get("label_config")
         rest = PredictCall((), context, params, config if isinstance(config, str) else None)
         if tasks := envelope["tasks"]:
@@ -125,15 +125,11 @@ context, params = split_params(envelope.get("params"))
 
 
 async def _read(request: Request) -> tuple[dict[str, Any], deque[bytes]]:
-    """Read the body: a small one whole, another one without its tasks, which are then in unparsed pieces.
-
-    Raises BadRequest, BodyTooLarge, Overloaded, CompressedBody.
-    """
-    pieces = deque[bytes]()
+    """Read a body, if it is large without its tasks, and these unparsed. Raises BadRequest, BodyTooLarge, Overloaded, CompressedBody."""
+    cutter, pieces = ListSplitter("tasks"), deque[bytes]()
     if has_small_body(request):
         envelope = await read_object(request)
     else:
-        cutter = ListSplitter("tasks")
         async for chunk in read_chunks(request, MAX_REQUEST_BYTES):
             pieces += await run_by_size(len(chunk), cutter.feed, chunk)
         envelope = cutter.envelope()
