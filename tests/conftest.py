@@ -41,7 +41,8 @@ SHARED = (
     (
         "label studio 2",
         re.compile(
-            r"tests/e2e/test_(cold_start|control_tags|controls|dashboards|doctor|imported|loop|own_serving|several_labels)"
+            r"tests/e2e/test_"
+            r"(cold_start|control_tags|controls|dashboards|doctor|imported|loop|own_models|own_serving|several_labels)"
         ),
     ),
     (
