@@ -45,6 +45,13 @@ GPU = {"predictor": {"device": "cuda"}}
         ({"store": {"timeoutSeconds": 6}}, "store.timeoutSeconds is 6"),
         ({"store": {"timeoutSeconds": "7.5"}}, "set it below 6"),
         ({"rollout": {"flipSeconds": 0.4}}, "rollout.flipSeconds is 0.4"),
+        ({"training": {"method": "label-studio-ml"}}, "needs a class: set training.model"),
+        ({"training": {"model": "a:B"}}, "training.model is a:B, and no project uses it"),
+        ({"projects": {"5": {"model": "a:B"}}}, "projects.5.model is a:B, but its method is auto"),
+        (
+            {"projects": {"5": {"method": "label-studio-ml"}}},
+            "projects.5.method is label-studio-ml, which needs",
+        ),
         (
             {"training": {"budgetSeconds": 481}, "trainer": {"activeDeadlineSeconds": 600}},
             "gives a run only 480 s: lower the first, or set the second to at least 601",

@@ -209,3 +209,24 @@ def test_defaults_render() -> None:
     """values.yaml lacks only what must be given."""
     assert set(yaml.safe_load(VALUES.read_text())) == set(SCHEMA["properties"]) - {"global"}
     assert template(profile="").refusal == ""
+
+
+OWN = {"method": "label-studio-ml", "model": "mails.model:Mails"}
+
+
+def test_a_class_of_the_users_reaches_each_process() -> None:
+    rendered = template({"training": {**OWN, "modelVariables": ["THRESHOLD"]}})
+    adapter, predictor = (
+        environment(container(rendered.pod(name)))
+        for name in ("Deployment/loop-fitloop", "InferenceService/loop-fitloop")
+    )
+    assert adapter["FITLOOP_MODEL"] == "mails.model:Mails"
+    assert "FITLOOP_MODEL_VARIABLES" not in adapter
+    assert predictor["FITLOOP_MODEL_VARIABLES"] == "THRESHOLD"
+    assert {"LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"} <= set(predictor)
+    assert "FITLOOP_MODEL" not in predictor
+
+
+def test_predictors_do_not_get_label_studios_key_without_one() -> None:
+    predictor = environment(container(template({}).pod("InferenceService/loop-fitloop")))
+    assert not {"LABEL_STUDIO_API_KEY", "FITLOOP_MODEL_VARIABLES"} & set(predictor)

@@ -4,6 +4,7 @@
 {{- include "fitloop.checks.store" . -}}
 {{- include "fitloop.checks.pods" . -}}
 {{- include "fitloop.checks.times" . -}}
+{{- include "fitloop.checks.ownModels" . -}}
 {{- include "fitloop.checks.network" . -}}
 {{- include "fitloop.checks.monitoring" . -}}
 {{- end -}}
@@ -85,6 +86,18 @@
 {{- range $name := list "ingress" "httpRoute" -}}
 {{- $own := index $v $name -}}
 {{- if and $own.enabled (ne (toString $own.timeoutSeconds) "") (lt (int $own.timeoutSeconds) 100) }}{{ fail (printf "%s.timeoutSeconds is %v, but Label Studio waits 100 s for predictions, and those that take longer than %v s would fail: set it to 100 or more" $name $own.timeoutSeconds $own.timeoutSeconds) }}{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A class and the method that needs it. */}}
+{{- define "fitloop.checks.ownModels" -}}
+{{- $t := .Values.training -}}
+{{- if and (eq $t.method "label-studio-ml") (not $t.model) }}{{ fail "training.method is label-studio-ml, which needs a class: set training.model to package.module:Class" }}{{ end -}}
+{{- if and $t.model (not (include "fitloop.hasOwnModels" .)) }}{{ fail (printf "training.model is %s, and no project uses it: set training.method to label-studio-ml, or that method of a project in projects" $t.model) }}{{ end -}}
+{{- range $id, $own := .Values.projects -}}
+{{- $method := default $t.method $own.method -}}
+{{- if and $own.model (ne $method "label-studio-ml") }}{{ fail (printf "projects.%s.model is %s, but its method is %s: set projects.%s.method to label-studio-ml" $id $own.model $method $id) }}{{ end -}}
+{{- if and (eq $method "label-studio-ml") (not $own.model) (not $t.model) }}{{ fail (printf "projects.%s.method is label-studio-ml, which needs a class: set projects.%s.model to package.module:Class" $id $id) }}{{ end -}}
 {{- end -}}
 {{- end -}}
 

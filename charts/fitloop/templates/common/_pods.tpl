@@ -129,6 +129,13 @@ topologySpreadConstraints:
 {{- end }}
 {{- end -}}
 
+{{/* Not empty if a class of the user's may train and serve. */}}
+{{- define "fitloop.hasOwnModels" -}}
+{{- $found := or (eq .Values.training.method "label-studio-ml") (not (empty .Values.training.allowedModels)) -}}
+{{- range .Values.projects }}{{ if eq (default "" .method) "label-studio-ml" }}{{ $found = true }}{{ end }}{{ end -}}
+{{- if $found }}true{{ end -}}
+{{- end -}}
+
 {{/* The token with which adapters authenticate to predictors. */}}
 {{- define "fitloop.env.token" -}}
 - name: FITLOOP_PREDICTOR_TOKEN
@@ -165,7 +172,7 @@ topologySpreadConstraints:
 {{- if .root.Values.store.ca.configMap }}
 - {name: ca, mountPath: /etc/fitloop/ca, readOnly: true}
 {{- end }}
-{{- if and .root.Values.labelStudio.ca.configMap (ne .component "predictor") }}
+{{- if and .root.Values.labelStudio.ca.configMap (or (ne .component "predictor") (include "fitloop.hasOwnModels" .root)) }}
 - {name: label-studio-ca, mountPath: /etc/fitloop/label-studio-ca, readOnly: true}
 {{- end }}
 {{- if include "fitloop.secret.store" . }}
@@ -185,7 +192,7 @@ topologySpreadConstraints:
 - name: ca
   configMap: {name: {{ . }}, items: [{key: {{ $store.ca.key | quote }}, path: ca.crt}]}
 {{- end }}
-{{- if ne .component "predictor" }}
+{{- if or (ne .component "predictor") (include "fitloop.hasOwnModels" .root) }}
 {{- with .root.Values.labelStudio.ca.configMap }}
 - name: label-studio-ca
   configMap: {name: {{ . }}, items: [{key: {{ $.root.Values.labelStudio.ca.key | quote }}, path: ca.crt}]}

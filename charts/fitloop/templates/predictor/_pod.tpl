@@ -10,6 +10,12 @@
 - {name: FITLOOP_LOADED_MODELS, value: {{ int .Values.predictor.loadedModels | quote }}}
 - {name: FITLOOP_MODEL_MEMORY_MB, value: {{ .Values.predictor.modelMemoryMb | quote }}}
 - {name: FITLOOP_QUEUE_TEXTS, value: {{ int .Values.predictor.queueTexts | quote }}}
+{{- if include "fitloop.hasOwnModels" . }}
+{{ include "fitloop.env.labelStudio" . }}
+{{- with .Values.training.modelVariables }}
+- {name: FITLOOP_MODEL_VARIABLES, value: {{ join "," . | quote }}}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{- define "fitloop.predictor.resources" -}}

@@ -23,6 +23,9 @@ arguments, and one variable. */}}
 - {name: FITLOOP_KEEP_LOG, value: "true"}
 - {name: FITLOOP_RUN_SECONDS, value: {{ max 60 (sub (int $t.activeDeadlineSeconds) 120) | quote }}}
 - {name: HF_HOME, value: /cache/hub}
+{{- with .Values.training.modelVariables }}
+- {name: FITLOOP_MODEL_VARIABLES, value: {{ join "," . | quote }}}
+{{- end }}
 {{- if include "fitloop.trainer.several" . }}
 - {name: FITLOOP_PROCESSES_PER_POD, value: {{ include "fitloop.trainer.processes" . | quote }}}
 - {name: FITLOOP_PODS, value: {{ int $t.pods | quote }}}
