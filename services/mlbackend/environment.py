@@ -5,6 +5,7 @@ Classes read MODEL_DIR and their settings when they are imported, so everything 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -49,6 +50,8 @@ def worker_environment(
     """Return the variables of the process; `own` are those of this process, `scratch` is its home."""
     allowed = (*_ALLOWED, *settings.variables)
     kept = {name: value for name, value in own.items() if _is_allowed(name, allowed)}
+    if path := os.pathsep.join(filter(None, [settings.path, own.get("PYTHONPATH", "")])):
+        kept["PYTHONPATH"] = path
     return {
         **kept,
         **_label_studio(settings),

@@ -34,6 +34,8 @@ class WorkerSettings:
     label_studio_api_key: str = field(default="", repr=False)
     variables: tuple[str, ...] = ()
     """Names, or patterns of names, of further variables that the class may read."""
+    path: str = ""
+    """Folders, separated as in PYTHONPATH, where the class and its libraries are looked for first."""
     threads: int = 1
     """Threads for the numeric libraries of the class."""
     memory_mb: float = 0.0
@@ -57,6 +59,7 @@ def worker_settings(settings: Settings) -> WorkerSettings:
         label_studio_url=label_studio.url,
         label_studio_api_key=label_studio.api_key.get_secret_value(),
         variables=own.variables,
+        path=own.path,
         threads=serving.workers * serving.threads,
         memory_mb=own.worker_mb,
         predict_seconds=own.predict_seconds,

@@ -34,12 +34,11 @@ class Subject(NamedTuple):
     path: str
 
     def environment(self) -> dict[str, str]:
-        root = str(Path(__file__).parents[2])
         return {
             "METHOD": "label-studio-ml",
             "FITLOOP_MODEL": self.model,
             "START_TRAINING_EACH_N_UPDATES": "20",
-            "PYTHONPATH": os.pathsep.join([root, self.path]),
+            "FITLOOP_MODEL_PATH": self.path,
         }
 
 

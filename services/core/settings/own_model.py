@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from services.core.settings.group import Group
+from services.core.settings.group import Group, Inside
 
 _CLASS: Final = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*")
 _VARIABLE: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
@@ -34,6 +34,9 @@ class OwnModelSettings(Group):
 
     model_config = SettingsConfigDict(env_prefix="FITLOOP_MODEL_")
 
+    path: Annotated[str, Inside.LINE] = ""
+    """Folders with the modules of the class and with its libraries, separated by colons: only its worker processes look there, before
+    they look where Fitloop's own libraries are."""
     variables: Annotated[tuple[str, ...], NoDecode] = ()
     """Environment variables that the class reads, by names separated by commas, besides those that it always gets: see own-models.md. Keys of
     the bucket, of Fitloop and of the cluster are refused."""
