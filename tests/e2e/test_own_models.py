@@ -123,11 +123,11 @@ def test_a_class_without_fit_gets_the_context(
 
 def _suggested(fitloop: LocalFitloop, labelled: LabelledProject, version: str, tasks: int) -> None:
     """Wait until Label Studio has the version's suggestions, which are labels of the project."""
-    found: dict[int, str] = eventually(
-        lambda: (one := labelled.suggestions(version)) and len(one) >= tasks and one,
-        240,
-        what=f"suggestions of {version}: {fitloop.state(labelled.project)}",
+    state = fitloop.state(labelled.project)
+    eventually(
+        lambda: len(labelled.suggestions(version)) >= tasks, 240, what=f"suggestions of {version}: {state}"
     )
+    found = labelled.suggestions(version)
     assert set(found.values()) <= set(LABELS)
     assert len(set(found.values())) > 1
 
