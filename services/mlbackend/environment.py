@@ -38,6 +38,12 @@ _ALLOWED: Final = (
     "CUDA_*",
     "NVIDIA_*",
     "LOG_LEVEL",
+    "BASELINE_MODEL_NAME",  # this and the next five: settings of the library's examples
+    "FINETUNED_MODEL_NAME",
+    "LEARNING_RATE",
+    "NUM_TRAIN_EPOCHS",
+    "WEIGHT_DECAY",
+    "START_TRAINING_EACH_N_UPDATES",
     "COVERAGE_PROCESS_*",
 )
 _NEVER: Final = ("AWS_*", "KUBERNETES_*", "KUBECONFIG", "FITLOOP_*", "BASIC_AUTH_*", "MINIO_*")

@@ -23,13 +23,16 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = str(Path(__file__).resolve().parents[2])
-if _ROOT not in sys.path:
-    sys.path.append(_ROOT)  # a checkout that is not installed; modules of the class come first
+_IS_ADDED = _ROOT not in sys.path
+if _IS_ADDED:
+    sys.path.append(_ROOT)  # a checkout that is not installed
 
 from services.core.redaction import mask  # noqa: E402  # as above
 from services.mlbackend import answers, frames  # noqa: E402
 from services.mlbackend.label_check import region_check  # noqa: E402
 
+if _IS_ADDED:
+    sys.path.remove(_ROOT)  # the class finds its own modules and libraries only
 _LIBRARY = "label_studio_ml."
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS", re.IGNORECASE)
 

@@ -13,7 +13,14 @@ import pytest
 
 from services.adapter.metrics import CountedInference
 from services.adapter.ports import RolloutStatus
-from services.core.errors import BadConfig, CorruptVersion, FitloopError, Locked, StoreUnreachable
+from services.core.errors import (
+    BadConfig,
+    CorruptVersion,
+    FitloopError,
+    Locked,
+    ModelClassError,
+    StoreUnreachable,
+)
 from services.core.registry import Registry
 from services.core.settings import ServingSettings
 from services.core.store.files import FileStore
@@ -22,6 +29,8 @@ from services.predictor import metrics
 from services.predictor.inference import VersionInference
 from tests.support.inference import local_inference
 from tests.support.metrics import metric_growth, metric_value
+from tests.support.model_classes import python_path
+from tests.support.own_versions import publish_own_version, write_own_project
 from tests.support.versions import KEY, build_tiny_version, corrupt_file, publish_versions
 from tests.support.workers import InlineWorkers
 
@@ -180,3 +189,17 @@ def test_unusable_folder_is_bad_config(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(BadConfig, match="cannot be used: Not a directory"):
         FileLeadership(tmp_path / "file" / "data").start(lambda: None)
+
+
+def test_a_class_that_fails_to_load_is_refused(
+    registry: Registry, local: VersionInference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", python_path())
+    write_own_project(registry, key="6-1")
+    publish_own_version(registry, "w-1", "own_models:Keeper", key="6-1")
+    publish_own_version(registry, "w-2", "own_models:BrokenSetup", key="6-1")
+    rollout = LocalRollout(local, InlineWorkers())
+    assert rollout.advance("6-1", "w-1", 0.0) == rollout.advance("6-1", "w-2", 0.0) == LOADING
+    assert rollout.advance("6-1", "w-1", 0.0).done
+    with pytest.raises(ModelClassError, match="ValueError: there is no model file"):
+        rollout.advance("6-1", "w-2", 0.0)

@@ -25,6 +25,8 @@ from services.predictor.server import ManagementServer
 from tests.support.buckets import ENDPOINT, SECRET, needs_s3
 from tests.support.buckets import KEY as ACCESS_KEY
 from tests.support.inference import local_inference
+from tests.support.model_classes import python_path, tasks_of
+from tests.support.own_versions import publish_own_version, write_own_project
 from tests.support.s3_server import serve_bucket
 from tests.support.versions import KEY, corrupt_file, write_serving_table
 from tests.support.waiting import eventually
@@ -283,3 +285,27 @@ def test_taken_port_is_one_line(tmp_path: Path, registry: Registry) -> None:
         status, output = _run(tmp_path, FITLOOP_STORE=registry.store.url, FITLOOP_PREDICTOR_STATE_PORT=port)
     assert status == 78
     assert f"port {port}" in output
+
+
+def test_a_class_is_served_and_ends_with_the_predictor(
+    registry: Registry, start_predictor: Callable[[], RunningPredictor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([python_path(), os.environ.get("PYTHONPATH", "")]))
+    write_own_project(registry, key="6-1")
+    publish_own_version(registry, "w-1", "own_models:Keeper", key="6-1")
+    write_serving_table(registry, {KEY: Served("v-1"), "6-1": Served("w-1")})
+    predictor = start_predictor()
+    assert predictor.state()["held"] == {KEY: ["v-1"], "6-1": ["w-1"]}
+    answer = predictor.post("/v2/models/p6-1/tasks", tasks=tasks_of("a"))
+    ((found,),) = answer.json()["predictions"]
+    assert (found["model_version"], found["result"][0]["value"]) == ("w-1", {"choices": ["sport"]})
+    (worker,) = children_of(predictor.process.pid)
+    predictor.process.kill()
+    eventually(lambda: not Path(f"/proc/{worker}").exists(), what="its process ends too")
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the processes of model classes among a process's children."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(child) for task in tasks for child in task.read_text().split()]
+    return [child for child in children if "worker.py" in Path(f"/proc/{child}/cmdline").read_text()]
