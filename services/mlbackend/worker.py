@@ -46,9 +46,9 @@ class Failed(Exception):
 
 
 def last_line(error: BaseException) -> str:
-    """Return the last line of the error's traceback."""
+    """Return the last line of the error's traceback; of a message of several lines, all of them as one."""
     lines = _without_secrets("".join(traceback.format_exception_only(error))).strip().splitlines()
-    return lines[-1] if isinstance(error, SyntaxError) else lines[0]
+    return lines[-1] if isinstance(error, SyntaxError) else " ".join(map(str.strip, lines))
 
 
 def _place(error: BaseException) -> str:
