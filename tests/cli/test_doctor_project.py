@@ -228,6 +228,13 @@ def test_a_label_config_without_text_choices_fails(studio: FakeStudio, tmp_path:
     assert find(build_context(tmp_path, studio.ingress.url))["question"].verdict is Verdict.FAIL
 
 
+def test_a_class_of_the_users_reads_any_label_config(studio: FakeStudio, tmp_path: Path) -> None:
+    studio.row["label_config"] = '<View><Image name="i" value="$i"/></View>'
+    own = {5: {"method": "label-studio-ml", "model": "boxes.model:Boxes"}}
+    known = build_context(tmp_path, studio.ingress.url, trigger=TriggerSettings(projects=own))
+    assert project.question(known, 5).message == "boxes.model:Boxes reads it, whatever it asks."
+
+
 def test_the_control_comes_from_the_backend_or_settings(studio: FakeStudio, tmp_path: Path) -> None:
     studio.row["label_config"] = CONFIG.replace(
         "</View>", '<Choices name="mood" toName="text"><Choice value="glad"/></Choices></View>'

@@ -28,6 +28,7 @@ from services.trainer.publishing.int8 import head_of
 from tests.support.base_models import TEXTS
 from tests.support.encoders import MAX_LENGTH, WIDTH, build_tiny_encoder, publish_head
 from tests.support.manifests import build_manifest
+from tests.support.own_versions import publish_own_version
 from tests.support.terminal import Terminal
 
 LABELS = ("refund", "order", "card")
@@ -403,3 +404,12 @@ def test_unknown_versions_and_damage_are_refused(
     code, _, err = terminal.run("export", "5", "v-1", str(tmp_path / "out"))
     assert (code, "differs from its manifest" in err) == (1, True)
     assert list(tmp_path.glob("*out*")) == []
+
+
+def test_a_version_of_a_class_of_the_users_is_refused(
+    registry: Registry, tmp_path: Path, terminal: Terminal
+) -> None:
+    publish_own_version(registry, "v-1", "boxes.model:Boxes")
+    code, _, err = terminal.run("export", "5", "v-1", str(tmp_path / "out"))
+    assert code == 1
+    assert "only boxes.model:Boxes reads its files" in err

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
 from services.cli.checks import Check, Context, Finding, fail, ok, skipped, warn
 from services.cli.checks.label_studio import backend, find_ours, list_backends, reason_to_skip
 from services.cli.checks.webhook import event, webhook
-from services.core.errors import LabelStudioError, LabelStudioNotFound, NoLabelSpace
+from services.core.errors import BadRequest, LabelStudioError, LabelStudioNotFound, NoLabelSpace
 from services.core.labels import parse_label_space
-from services.core.settings.parameters import parse_parameters
+from services.core.settings.parameters import apply_overrides, parse_parameters
 
 
 def checks(context: Context) -> list[Check]:
@@ -45,16 +46,29 @@ def found(context: Context, number: int) -> Finding:
 
 
 def question(context: Context, number: int) -> Finding:
-    """Check that a text classifier can learn the label config."""
+    """Check that a text classifier can learn the label config; a class of the user's reads any."""
     project, _ = context.label_studio.project(number)
     ours = find_ours(context, list_backends(context, number))
     parameters, _ = parse_parameters(ours.extra_params if ours else None)
     control = parameters.get("control") or context.settings.trigger.control_of(number)
+    if model := _own_model(context, number, parameters):
+        return ok(f"{model} reads it, whatever it asks.")
     try:
         space = parse_label_space(project.label_config, control)
     except NoLabelSpace as error:
         return fail(str(error), "Change the labeling interface in the project's settings.")
     return ok(f"{space.note}, {len(space.labels)} labels.")
+
+
+def _own_model(context: Context, number: int, overrides: Mapping[str, str]) -> str:
+    """Return the class that trains and predicts; "" if Fitloop's own methods do."""
+    settings = context.settings
+    given = {**settings.trigger.parameters_of(number), **overrides}
+    try:
+        found = apply_overrides(settings.training.parameters(), given)
+    except BadRequest:
+        return ""
+    return found.model or "" if found.is_own_model else ""
 
 
 def rights(context: Context, number: int) -> Finding:

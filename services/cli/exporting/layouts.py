@@ -54,6 +54,11 @@ _TORCH_NAMES: Final = {
 
 def choose_format(source: Source, asked: Format) -> Format:
     """Return the layout to write. Raises BadRequest if the version cannot be laid out as asked."""
+    if own := source.manifest.own_model:
+        raise BadRequest(
+            f"Version {source.manifest.version} cannot be exported: only {own.model} reads its files. They are in the store as they "
+            f"are, below projects/{source.manifest.project_key}/versions/{source.manifest.version}/model/."
+        )
     if asked is Format.ONNX:
         return asked
     if source.encoder is None:

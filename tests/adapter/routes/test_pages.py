@@ -17,7 +17,18 @@ import pytest
 from services.adapter.state.board import Agreement, CurrentVersion
 from services.adapter.state.documents import ProjectDocuments, PromotionResult, VersionOutcome
 from services.adapter.state.help import HelpMeasures
-from services.core.domain import Estimate, Forecast, Outlook, RunState, RunStatus, Uncounted
+from services.core.domain import (
+    NOT_EVALUATED,
+    Estimate,
+    ExpectedAccuracy,
+    Forecast,
+    GateDecision,
+    Outlook,
+    OwnModel,
+    RunState,
+    RunStatus,
+    Uncounted,
+)
 from services.core.settings import AuthSettings, LabelStudioSettings, Settings
 from tests.support import sample_projects
 from tests.support.app import AppWorld
@@ -311,6 +322,30 @@ async def test_too_few_evaluated_texts_have_no_accuracy(world: AppWorld) -> None
     page = text_of(await page_of(world, "/projects/1"))
     assert "too few labels to say" in page
     assert "75 %" not in page
+
+
+async def test_a_class_of_the_users_shows_its_smoke_test(world: AppWorld) -> None:
+    made = sample_projects.build_versions("1-1", 2)
+    own = OwnModel("boxes.model:Boxes", 1.0, {"map": 0.53}, 20, 18, {"label": 2}, 0.012)
+    gate = GateDecision(True, "not-evaluated", ("Promoted: not evaluated.",), "shop-1")
+    manifest = replace(
+        made[1].manifest,
+        own_model=own,
+        estimate=NOT_EVALUATED,
+        gate=gate,
+        expected=ExpectedAccuracy(None, reason="not evaluated; `fit` reported map 0.53"),
+        labels=(),
+    )
+    sample_projects.publish_versions(world.registry.store, [made[0], replace(made[1], manifest=manifest)])
+    world.board.put(sample_projects.build_view(1, "Shop", made))
+    page = text_of(await page_of(world, "/projects/1/versions/shop-2"))
+    assert "Accuracy: not evaluated" in page
+    assert "18 of 20 tasks with a prediction, 12 ms each; dropped: 2 label" in page
+    assert "0.53, as fit reported it" in page
+    assert "It was not compared with shop-1, which it replaces" in page
+    assert "nothing: it was not evaluated" in page
+    row = text_of(await page_of(world, "/projects/1"))
+    assert "annotated tasks, boxes.model:Boxes" in row
 
 
 @pytest.mark.parametrize(
