@@ -40,7 +40,7 @@ class WorkerSettings:
     """Threads for the numeric libraries of the class."""
     memory_mb: float = 0.0
     """Megabytes of resident memory beyond which the process is ended; 0: no limit. Linux only."""
-    start_seconds: float = 600.0
+    start_seconds: float = 300.0
     """Seconds for importing the class and for its `setup`, which may download a model."""
     predict_seconds: float = 60.0
     """Seconds for one call of `predict`, unless the caller gives fewer."""

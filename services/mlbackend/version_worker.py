@@ -54,6 +54,7 @@ class VersionWorker:
         self._death: ModelClassError | None = None
         """What ended the process before it, if none has answered since."""
         self._dropped = LogOnce()
+        self._loading: Future[None] | None = None
         self._jobs = 0
         self._closed = threading.Event()
         self._lock = threading.Lock()
@@ -71,8 +72,10 @@ class VersionWorker:
         return process.pid if process and process.alive else None
 
     def load(self) -> Future[None]:
-        """Start and warm up the process, unless it runs; ignores the back-off."""
-        return self._submit(self._load)
+        """Start and warm up the process, unless it runs or is being started; ignores the back-off."""
+        if self._loading is None or self._loading.done():
+            self._loading = self._submit(self._load)
+        return self._loading
 
     def predict(self, call: PredictCall) -> Future[Answers]:
         """Call `predict`. The future raises ModelClassError, StoreError, Overloaded. Raises Overloaded if too many calls wait."""

@@ -23,8 +23,14 @@ REFUSAL_SECONDS: Final = 60.0
 """For which a version that could not be loaded is reported as refused, and not started by requests."""
 Key = tuple[str, str]
 """Project key and version."""
+START_SECONDS: Final = 1.0
+"""For which one who loads many versions waits for a class, before it goes on with the others."""
 MAX_PER_PROJECT: Final = 2
 """Versions of a project in use: the served one, and the next or the previous one."""
+
+
+class StillStarting(FitloopError):
+    """A version's process is not ready yet; it is being started, and may be asked for again."""
 
 
 class NoPlace(Overloaded):
@@ -43,10 +49,16 @@ class ClassWorkers:
         self._lock = threading.Lock()
         metrics.export(lambda: len(self._pids()), lambda: sum(map(resident_bytes, self._pids())))
 
-    def prepare(self, key: Key, *, may_evict: bool = True) -> None:
-        """Start and warm up a version, even if it was refused. Blocks. Raises ModelClassError, StoreError, NoPlace, Overloaded."""
-        worker = self._worker(key, may_evict=may_evict)
-        worker.load().result()
+    def prepare(self, key: Key, *, may_evict: bool = True, seconds: float | None = None) -> None:
+        """Start and warm up a version, even if it was refused. Blocks. Raises ModelClassError, StoreError, NoPlace, Overloaded.
+
+        Raises StillStarting after `seconds`, if given; the start goes on.
+        """
+        starting = self._worker(key, may_evict=may_evict).load()
+        try:
+            starting.result(seconds)
+        except TimeoutError as error:
+            raise StillStarting(f"The class of version {key[1]} is being loaded.") from error
 
     def predict(self, key: Key, call: PredictCall) -> Future[Answers]:
         """Call a version's class, which is started if it is not in use yet. Raises Overloaded, ModelClassError, StoreError."""

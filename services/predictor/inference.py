@@ -46,16 +46,25 @@ class VersionInference(LocalInference):
         return [named(found, version) for found in answers.predictions]
 
     def prepare(
-        self, project_key: str, version: str, *, may_evict: bool = True, may_load: bool = True
+        self,
+        project_key: str,
+        version: str,
+        *,
+        may_evict: bool = True,
+        may_load: bool = True,
+        seconds: float | None = None,
     ) -> None:
-        """Load and check a version, as LocalInference does, or start its class."""
+        """Load and check a version, as LocalInference does, or start its class.
+
+        Raises StillStarting if that takes more than `seconds`: a class that hangs must not delay other projects.
+        """
         try:
             super().prepare(project_key, version, may_evict=may_evict, may_load=may_load)
         except NeedsClass:
             if not may_load and not self._is_of_class(project_key, version):
                 raise NoRoom(f"The process of version {version} does not run.") from None
             try:
-                self._classes.prepare((project_key, version), may_evict=may_evict)
+                self._classes.prepare((project_key, version), may_evict=may_evict, seconds=seconds)
             except NoPlace as error:
                 raise NoRoom(str(error)) from error
 

@@ -18,18 +18,14 @@ from typing import Any, Final, Literal
 import structlog
 
 from services.core.documents import FORMAT
-from services.core.errors import (
-    UNUSABLE_VERSION,
-    FitloopError,
-    Overloaded,
-    UnknownFormat,
-)
+from services.core.errors import UNUSABLE_VERSION, FitloopError, Overloaded, UnknownFormat
 from services.core.retry import LogOnce
 from services.core.serving_table import ServingTableReader
 from services.core.telemetry.correlation import log_ids
 from services.core.telemetry.logs import safe_traceback
 from services.engine.cache import NoRoom
 from services.engine.compute import VersionKey
+from services.mlbackend.workers import START_SECONDS, StillStarting
 from services.predictor import metrics
 from services.predictor.inference import VersionInference
 from services.predictor.named import (
@@ -188,7 +184,9 @@ class ModelManager:
         self._settled |= loaded & set(keys)
         due = [key for key in keys if key not in loaded and self._is_due(key, now, again=again)]
         self.inference.read_heads(due)
-        prepare = partial(self.inference.prepare, may_evict=may_evict, may_load=may_load)
+        prepare = partial(
+            self.inference.prepare, may_evict=may_evict, may_load=may_load, seconds=START_SECONDS
+        )
         for key in due:
             self._record(key, *self._prepare(key, prepare))
 
@@ -212,6 +210,8 @@ class ModelManager:
     def _record(self, key: VersionKey, error: FitloopError | None, seconds: float) -> None:
         if isinstance(error, NoRoom):
             self._settled.add(key)
+        elif isinstance(error, StillStarting):
+            self._delayed[key] = str(error)  # nothing is settled: it is asked for again by the next step
         elif error:
             self._record_failure(key, error)
         else:

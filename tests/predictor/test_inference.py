@@ -24,6 +24,7 @@ from tests.support.inference import local_inference
 from tests.support.model_classes import SETTINGS, python_path, tasks_of
 from tests.support.own_versions import OWN_KEY, publish_own_version, write_own_project
 from tests.support.versions import write_serving_table
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -45,7 +46,12 @@ def build_manager(inference: VersionInference, registry: Registry, served: Serve
     write_serving_table(registry, {OWN_KEY: served})
     manager = ModelManager(inference, ServingTableReader(registry.store), "reload")
     manager.read_table()
-    manager.load_missing()
+
+    def is_ready() -> bool:
+        manager.load_missing()
+        return manager.ready
+
+    eventually(is_ready)
     return manager
 
 
@@ -64,6 +70,26 @@ async def test_a_version_of_a_class_is_loaded_ahead(inference: VersionInference,
     write_serving_table(registry, {OWN_KEY: Served("v-3")})
     manager.read_table()
     assert inference.loaded() == []
+
+
+async def test_a_class_that_is_slow_to_load_delays_no_other(
+    inference: VersionInference, registry: Registry
+) -> None:
+    publish_own_version(registry, "v-1", "own_models:SlowSetup")
+    write_own_project(registry, key="6-1")
+    publish_own_version(registry, "w-1", "own_models:Keeper", key="6-1")
+    write_serving_table(registry, {OWN_KEY: Served("v-1"), "6-1": Served("w-1")})
+    manager = ModelManager(inference, ServingTableReader(registry.store), "reload")
+    manager.read_table()
+
+    def is_held() -> bool:
+        manager.load_missing()
+        return bool(manager.state()["held"] == {"6-1": ["w-1"]})
+
+    eventually(is_held)
+    state = manager.state()
+    assert not state["ready"], "the slow one is waited for until it is loaded or refused"
+    assert state["delayed"] == {OWN_KEY: {"v-1": "The class of version v-1 is being loaded."}}
 
 
 async def test_tasks_over_http(inference: VersionInference, registry: Registry) -> None:

@@ -14,7 +14,8 @@ async def ask_class(
     inference: Inference, job: RefreshJob, tasks: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Return the predictions to be pushed, each with its task's id. Raises Overloaded, EngineError, StoreError."""
-    sent = [{"id": task["id"], "data": task["data"]} for task in tasks]
+    rest = {"annotations": [], "predictions": [], "project": job.project_id}  # as Label Studio sends them
+    sent = [{"id": task["id"], "data": task["data"], **rest} for task in tasks]
     call = PredictCall(sent, label_config=job.own_model_config or None)
     answers = await inference.predict_tasks(job.project_key, job.version, call)
     pairs = zip(tasks, answers, strict=True)
