@@ -5,6 +5,7 @@ It shuts down in order: no more requests, trainers write a checkpoint, the lock 
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import signal
 import socket
@@ -158,6 +159,8 @@ def _serve(settings: Settings, leadership: Leadership, listener: socket.socket) 
         signal.signal(number, shut_down)
     try:
         parts.start()
+        gc.collect()
+        gc.freeze()  # later collections skip what lives forever, which would block the event loop
         server.run(sockets=[listener])
     finally:
         typer.echo(
