@@ -50,14 +50,20 @@ class Answers:
 class WorkerProcess:
     """The process of one class. A context manager: it is started on entry and ended on exit."""
 
-    def __init__(self, spec: ModelClass, model_dir: Path, settings: WorkerSettings) -> None:
-        """`model_dir` is the class's MODEL_DIR: it exists, and the class may write into it."""
+    def __init__(
+        self, spec: ModelClass, model_dir: Path, settings: WorkerSettings, *, is_temporary: bool = False
+    ) -> None:
+        """`model_dir` is the class's MODEL_DIR: it exists, and the class may write into it.
+
+        `is_temporary`: it is to be deleted if this process is killed, which else would delete it.
+        """
         self.spec = spec
         self.has_fit = False
         """Whether the class has a `fit` of its own; known once it was started."""
         self.ended_by = ""
         """Why the process is gone: `deadline`, `memory` or `crash`; "" while it runs, and after `close`."""
         self._model_dir = model_dir
+        self._is_temporary = is_temporary
         self.settings = settings
         self._popen: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
@@ -86,10 +92,11 @@ class WorkerProcess:
         """Start the process; return once the class is imported and built. Raises ModelClassError."""
         self._scratch = Path(tempfile.mkdtemp(prefix="fitloop-model-"))
         ours, theirs = socket.socketpair()
+        folders = [self._scratch, *([self._model_dir] if self._is_temporary else [])]
         environment = worker_environment(os.environ, self.settings, self._model_dir, self._scratch)
         with theirs:
             self._popen = subprocess.Popen(  # noqa: S603  # our own program, no shell
-                [sys.executable, "-P", str(_WORKER), str(theirs.fileno())],
+                [sys.executable, "-P", str(_WORKER), str(theirs.fileno()), *map(str, folders)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 env=environment,

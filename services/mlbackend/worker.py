@@ -1,8 +1,8 @@
 """The process of one model class: imports it, builds it, and answers calls until its parent is gone. The only place that runs it.
 
-    python -P worker.py DESCRIPTOR
+    python -P worker.py DESCRIPTOR [FOLDER ...]
 
-DESCRIPTOR is a socket to the parent; standard input is a pipe whose other end only the parent holds, so the process ends with it.
+DESCRIPTOR is a socket to the parent, FOLDERs are deleted if the parent dies. Standard input is a pipe whose other end only the parent holds, so the process ends with it.
 What the class prints goes to standard error. This file starts before `services` can be imported.
 """
 
@@ -12,6 +12,7 @@ import contextlib
 import importlib
 import os
 import re
+import shutil
 import signal
 import socket
 import sys
@@ -187,9 +188,12 @@ def serve(connection: socket.socket) -> None:
         _send(connection, lambda call=call: _answer(built[0], call))  # type: ignore[misc]  # bound now
 
 
-def _watch_parent(pipe: int) -> None:
+def _watch_parent(pipe: int, folders: list[str]) -> None:
+    """At the parent's end delete its temporary folders, which nobody else knows, and end all processes of this group."""
     while os.read(pipe, 1024):
         pass
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
     os.killpg(os.getpid(), signal.SIGKILL)
 
 
@@ -198,7 +202,7 @@ def main() -> None:
     pipe, nothing = os.dup(0), os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.dup2(2, 1)  # what the class prints must not mix with the output of the parent
-    threading.Thread(target=_watch_parent, args=(pipe,), daemon=True).start()
+    threading.Thread(target=_watch_parent, args=(pipe, sys.argv[2:]), daemon=True).start()
     with contextlib.suppress(OSError):  # the kernel ends this process before its parent if memory runs out
         Path("/proc/self/oom_score_adj").write_text("1000")
     with socket.socket(fileno=int(sys.argv[1])) as connection:

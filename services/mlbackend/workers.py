@@ -129,7 +129,7 @@ class ClassWorkers:
         project = self._registry.project(key[0])
         write_folder(self._registry, manifest, folder)
         spec = ModelClass(_model(manifest), project.id, project.label_config)
-        return WorkerProcess(spec, folder, self._settings)
+        return WorkerProcess(spec, folder, self._settings, is_temporary=True)
 
 
 def _model(manifest: Manifest) -> str:

@@ -230,3 +230,12 @@ def test_a_class_of_the_users_reaches_each_process() -> None:
 def test_predictors_do_not_get_label_studios_key_without_one() -> None:
     predictor = environment(container(template({}).pod("InferenceService/loop-fitloop")))
     assert not {"LABEL_STUDIO_API_KEY", "FITLOOP_MODEL_VARIABLES"} & set(predictor)
+
+
+def test_predictors_have_room_for_the_files_of_classes() -> None:
+    def folders(**training: str) -> dict[str, str]:
+        pod = template({"training": training}).pod("InferenceService/loop-fitloop")
+        return {one["name"]: one["emptyDir"]["sizeLimit"] for one in pod["volumes"] if "emptyDir" in one}
+
+    assert folders()["tmp"] == "1Gi"
+    assert folders(**OWN)["tmp"] == folders(**OWN)["cache"]

@@ -213,13 +213,18 @@ def test_the_environment_is_an_allow_list(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_process_ends_with_its_parent(tmp_path: Path) -> None:
-    worker = WorkerProcess(model_class("Unruly"), tmp_path, SETTINGS)
+    folder = tmp_path / "version"
+    folder.mkdir()
+    worker = WorkerProcess(model_class("Unruly"), folder, SETTINGS, is_temporary=True)
     worker.start()
-    popen = worker._popen
+    popen, scratch = worker._popen, worker._scratch
+    assert scratch is not None
     assert popen is not None
     assert popen.stdin is not None
     popen.stdin.close()  # as the kernel does when the parent dies, whatever the class does meanwhile
     assert popen.wait(60) == -signal.SIGKILL
+    assert not folder.exists()
+    assert not scratch.exists()
     assert how_it_ended(-signal.SIGKILL).startswith("was ended by SIGKILL")
     worker.close()
     eventually(lambda: not Path(f"/proc/{popen.pid}").exists())

@@ -220,9 +220,15 @@ topologySpreadConstraints:
 {{ add (mul 2 (int (index .root.Values .component).cacheMb)) 1024 }}Mi
 {{- end -}}
 
-{{/* The size of both folders of a server: 1 GiB of /tmp as well. */}}
+{{/* The size of a server's /tmp: predictors copy the files of versions of model classes there. */}}
+{{- define "fitloop.tmpSize" -}}
+{{ if and (eq .component "predictor") (include "fitloop.hasOwnModels" .root) }}{{ include "fitloop.cacheSize" . }}{{ else }}1Gi{{ end }}
+{{- end -}}
+
+{{/* The size of both folders of a server. */}}
 {{- define "fitloop.serverFolders" -}}
-{{ add (mul 2 (int (index .root.Values .component).cacheMb)) 2048 }}Mi
+{{- $cache := add (mul 2 (int (index .root.Values .component).cacheMb)) 1024 -}}
+{{ add $cache (ternary 1024 $cache (eq (include "fitloop.tmpSize" .) "1Gi")) }}Mi
 {{- end -}}
 
 {{/* Changes with what a pod reads only at start: names of Secrets, the Job's manifest, and the revisions in which the chart's own Secrets

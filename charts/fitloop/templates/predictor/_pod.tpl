@@ -68,7 +68,7 @@ containers:
   - {{- include "fitloop.predictor.container" . | nindent 4 }}
   {{- with (include "fitloop.extraContainers" $who) }}{{ . | indent 2 }}{{ end }}
 {{- include "fitloop.initContainers" $who }}
-volumes: {{- include "fitloop.volumes" (merge (dict "tmp" "1Gi" "cache" (include "fitloop.cacheSize" $who)) $who) | nindent 2 }}
+volumes: {{- include "fitloop.volumes" (merge (dict "tmp" (include "fitloop.tmpSize" $who) "cache" (include "fitloop.cacheSize" $who)) $who) | nindent 2 }}
 {{- end -}}
 
 {{/* Starts a pod beside the running ones, unless that would need a spare GPU: then replaces them one by one. */}}
