@@ -32,6 +32,7 @@ from services.adapter.routes.bodies import (
     read_object,
     run_by_size,
 )
+from services.adapter.routes.own_answers import render_answers
 from services.adapter.state.board import Board, ProjectView
 from services.adapter.suggestions import are_probabilities, build_prediction, conceal, is_blind
 from services.core.domain import Project
@@ -86,20 +87,20 @@ class Predictions:
         config = envelope.get("label_config")
         rest = PredictCall((), context, params, config if isinstance(config, str) else None)
         if tasks := envelope["tasks"]:
-            answers.append(await self._answer(select_tasks(tasks, view, now), rest))
+            answers.append(await self._answer(request, select_tasks(tasks, view, now), rest))
             reservation.reserve(len(answers[-1]))
         while pieces:
             if answers and await request.is_disconnected():
                 raise ClientDisconnect
             piece = pieces.popleft()
             batch = await run_by_size(len(piece), _parse_piece, piece, not answers, view, now)
-            answers.append(await self._answer(batch, rest))
+            answers.append(await self._answer(request, batch, rest))
             reservation.release(len(piece))
             reservation.reserve(len(answers[-1]))
         return _respond(answers)
 
-    async def _answer(self, batch: Batch, rest: PredictCall) -> bytes:
-        return await (self._ask_class(batch, rest) if batch.own_tasks else self._predict(batch))
+    async def _answer(self, request: Request, batch: Batch, rest: PredictCall) -> bytes:
+        return await (self._ask_class(request, batch, rest) if batch.own_tasks else self._predict(batch))
 
     async def _predict(self, batch: Batch) -> bytes:
         if not batch.texts:
@@ -109,15 +110,18 @@ class Predictions:
             size = len(batch.texts) * _ANSWER_BYTES
             return await run_by_size(size, build_answer, batch, scores, self.blind_share)
 
-    async def _ask_class(self, batch: Batch, rest: PredictCall) -> bytes:
-        """Have the version's class answer the tasks, some at a time; `rest`: what came with them."""
+    async def _ask_class(self, request: Request, batch: Batch, rest: PredictCall) -> bytes:
+        """Have the version's class answer the tasks, some at a time, while the client waits; `rest`: what came with them."""
+        assert batch.view is not None  # noqa: S101  # for the type checker: there are tasks only then
         found: list[TaskPredictions] = []
         with _count_failures(len(batch.own_tasks)):
             for start in range(0, len(batch.own_tasks), TASKS_PER_CALL):
+                if found and await request.is_disconnected():
+                    raise ClientDisconnect
                 call = replace(rest, tasks=batch.own_tasks[start : start + TASKS_PER_CALL])
                 with _traced(batch, tasks=len(call.tasks)) as project:
                     found += await self.inference.predict_tasks(project.key, batch.version, call)
-            return render_answers(batch, found)
+        return render_answers(batch.view.project.id, batch.tasks, batch.positions, found)
 
     async def _scores(self, batch: Batch) -> Scores:
         with _traced(batch, texts=len(batch.texts)) as project:
@@ -188,20 +192,6 @@ def _for_class(tasks: Sequence[object], view: ProjectView, version: str) -> Batc
     }
     metrics.count_predictions(PredictionOutcome.NO_TEXT, len(tasks) - len(own))
     return Batch(len(tasks), view, version, tuple(own), own_tasks=tuple(own.values()))
-
-
-def render_answers(batch: Batch, found: Sequence[TaskPredictions]) -> bytes:
-    """Return what a class answered as JSON without enclosing brackets: one prediction by itself, several as a list."""
-    assert batch.view is not None  # noqa: S101  # for the type checker, as above
-    results: list[Any] = [[]] * batch.tasks
-    for position, answer in zip(batch.positions, found, strict=True):
-        results[position] = answer[0] if len(answer) == 1 else answer
-    answered = sum(map(bool, found))
-    metrics.count_predictions(PredictionOutcome.PREDICTED, answered)
-    metrics.count_predictions(PredictionOutcome.NO_SUGGESTION, len(found) - answered)
-    scores = (one["score"] for answer in found for one in answer if "score" in one)
-    metrics.observe_scores(batch.view.project.id, scores)
-    return orjson.dumps(results)[1:-1]
 
 
 def build_answer(batch: Batch, scores: Scores, blind_share: float = 0.0) -> bytes:
