@@ -10,6 +10,8 @@ import pytest
 from services.mlbackend.model_class import ModelClass, WorkerSettings
 
 _FOLDER = Path(__file__).parents[1] / "mlbackend"
+STAND_IN = _FOLDER / "standin"
+"""The folder that holds the stand-in of the library, with its documented interface."""
 REAL_LIBRARY = "FITLOOP_TEST_LABEL_STUDIO_ML"
 """Names a site-packages with label-studio-ml in it."""
 CHOICES = (
@@ -31,7 +33,7 @@ SETTINGS = WorkerSettings("http://label-studio:8080", API_KEY, start_seconds=120
 def python_path(library: str = "stand-in") -> str:
     """Return the PYTHONPATH for `stand-in` or `real`; skips the test if there is no real library."""
     if library == "stand-in":
-        return os.pathsep.join([str(_FOLDER / "classes"), str(_FOLDER / "standin")])
+        return os.pathsep.join([str(_FOLDER / "classes"), str(STAND_IN)])
     if not (real := os.environ.get(REAL_LIBRARY)):
         pytest.skip(f"{REAL_LIBRARY} does not name a site-packages with label-studio-ml")
     return os.pathsep.join([str(_FOLDER / "classes"), real])
