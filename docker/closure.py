@@ -32,8 +32,7 @@ IMAGES: dict[str, tuple[tuple[str, ...], tuple[str, ...], set[str]]] = {
     "predictor": (
         ("predictor", "tracing"),
         (),
-        # kserve's client and tools are not used, and label configs are read by the adapter
-        (SKIPPED - {"watchfiles"}) | {"grpcio-tools", "lxml", "pillow"},
+        (SKIPPED - {"watchfiles"}) | {"grpcio-tools", "pillow"},  # kserve's client and tools are not used
     ),
     "torch": ((), ("torch", "transformers"), {"setuptools"}),
     "trainer": (("trainer", "adapter", "tracing"), (), SKIPPED),
