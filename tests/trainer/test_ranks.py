@@ -154,9 +154,10 @@ def test_one_process_becomes_the_trainer(monkeypatch: pytest.MonkeyPatch) -> Non
     assert called == [["-P", "-m", "services.trainer", "--run", "file:///a/runs/1-1", "--keep-log"]]
 
 
+@pytest.mark.parametrize("own_model", [False, True])
 @pytest.mark.parametrize("pod", [0, 1])
-def test_features_are_computed_by_one_process(
-    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch, pod: int
+def test_features_and_classes_take_one_process(
+    world: TrainerWorld, monkeypatch: pytest.MonkeyPatch, pod: int, own_model: bool
 ) -> None:
     started = []
 
@@ -165,7 +166,8 @@ def test_features_are_computed_by_one_process(
         raise SystemExit(0)
 
     monkeypatch.setattr(os, "execv", execv)
-    url = f"{world.store.url}/runs/{world.request_embed()}"
+    run = world.request(Method.LABEL_STUDIO_ML, model="a:B") if own_model else world.request_embed()
+    url = f"{world.store.url}/runs/{run}"
     given = [
         "--processes",
         "2",
