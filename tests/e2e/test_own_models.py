@@ -121,6 +121,35 @@ def test_a_class_without_fit_gets_the_context(
     assert version == fitloop.setup_version(project)
 
 
+def test_two_projects_have_two_classes(start_fitloop: Start, connect: Connect, annotator: Annotator) -> None:
+    """The second one's is named in the backend's extra parameters, which may name it."""
+    words = _own("Words")
+    fitloop = start_fitloop(**words.environment(), FITLOOP_ALLOWED_MODELS="shop_classes:Rep*")
+    labelled = connect(fitloop, texts=30)
+    labelled.label(0, 20)
+    other = annotator.create_project("Products", SPANS)
+    (task,) = annotator.import_texts(other, [TEXT])
+    refused = {"model": "os:path"}
+    backend = annotator.connect(other, fitloop.url, extra_params=refused)
+    eventually(lambda: "'os:path' is not allowed by" in str(fitloop.state(other).get("problem")))
+    body = {"url": fitloop.url, "project": other, "extra_params": {"model": "shop_classes:Repeats"}}
+    annotator.call("PATCH", f"/api/ml/{backend}", json=body)
+    region = {"from_name": "label", "to_name": "text", "type": "labels"}
+    span = {"start": 4, "end": 8, "text": "lamp", "labels": ["PRODUCT"]}
+    annotator.call("POST", f"/api/tasks/{task}/annotations/", json={"result": [{**region, "value": span}]})
+    annotator.start_training(backend)
+    found = [fitloop.served(number, seconds=240) for number in (labelled.project, other)]
+    rows = [fitloop.state(number)["versions"] for number in (labelled.project, other)]
+    classes = [
+        row["base_model"]
+        for versions, name in zip(rows, found, strict=True)
+        for row in versions
+        if row["version"] == name
+    ]
+    assert classes == ["shop_classes:Words", "shop_classes:Repeats"]
+    _suggested(fitloop, labelled, found[0], 10)
+
+
 def _suggested(fitloop: LocalFitloop, labelled: LabelledProject, version: str, tasks: int) -> None:
     """Wait until Label Studio has the version's suggestions, which are labels of the project."""
     state = fitloop.state(labelled.project)
