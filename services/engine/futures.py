@@ -22,6 +22,26 @@ async def result_of(future: Future[_T]) -> _T:
     return future.result()
 
 
+async def result_of_second(first: Future[Future[_T]]) -> _T:
+    """Return the result of the future that another one returns, by one callback as well."""
+    both: Future[_T] = Future()
+
+    def follow(done: Future[Future[_T]]) -> None:
+        if error := done.exception():
+            both.set_exception(error)
+        else:
+            done.result().add_done_callback(pass_on)
+
+    def pass_on(done: Future[_T]) -> None:
+        if error := done.exception():
+            both.set_exception(error)
+        else:
+            both.set_result(done.result())
+
+    first.add_done_callback(follow)
+    return await result_of(both)
+
+
 def _wake(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)

@@ -7,7 +7,6 @@ version has it in memory. An encoder counts as loaded once it has passed a warm-
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +22,7 @@ from services.core.settings import ServingSettings
 from services.engine import metrics
 from services.engine.cache import CachedEncoder, EncoderCache, NoRoom
 from services.engine.compute import Scores, VersionKey
-from services.engine.futures import result_of
+from services.engine.futures import result_of, result_of_second
 from services.engine.heads import HeadCache, LoadedHead
 from services.engine.loading import EncoderKey, Load, Loader, Weights, encoder_key, text_encoder_of
 from services.engine.model import Model
@@ -75,13 +74,10 @@ class LocalInference:
                 model = head.model(await result_of(encoder.future))
             metrics.count_lookup("hit" if is_loaded else "load")
             if self._scheduler.idle and is_small(texts):
-                answer = self._submit(encoder, model, texts, project_key, defer=True)
-            else:
-                loop = asyncio.get_running_loop()
-                answer = await loop.run_in_executor(
-                    self._tokenising, self._submit, encoder, model, texts, project_key
-                )
-            return await result_of(answer)
+                return await result_of(self._submit(encoder, model, texts, project_key, defer=True))
+            return await result_of_second(
+                self._tokenising.submit(self._submit, encoder, model, texts, project_key)
+            )
         finally:
             encoder.release()
 
