@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from services.core.domain import NOT_EVALUATED, Estimate, GateDecision, Manifest, Project
+from services.core.domain import GateDecision, Manifest, Project
 from services.core.errors import CorruptLabels, FitloopError, ModelClassError
 from services.core.labels.index import EMPTY, LabelIndex
 from services.core.labels.segments import LabelStore
@@ -19,7 +19,7 @@ from services.mlbackend.model_class import ModelClass, WorkerSettings
 from services.mlbackend.process import WorkerProcess
 from services.trainer.evaluation.gate import Pairs, decide
 from services.trainer.own_model.later_labels import LaterLabels, read_later_labels
-from services.trainer.own_model.trial import TaskSource, Trial, sample_tasks, try_out
+from services.trainer.own_model.trial import TaskSource, Trial, Verdict, sample_tasks, try_out
 from services.trainer.own_model.version import OwnVersion
 from services.trainer.process import Run
 
@@ -28,15 +28,6 @@ KIND: Final = "not-evaluated"
 NOTHING_FITS: Final = "smoke-test"
 """Of one that was held: nothing that it answered fits the label config."""
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is known of a new version."""
-
-    trial: Trial
-    decision: GateDecision
-    estimate: Estimate = NOT_EVALUATED
 
 
 @dataclass(frozen=True, slots=True)

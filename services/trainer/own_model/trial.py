@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, Protocol
 
+from services.core.domain import NOT_EVALUATED, Estimate, GateDecision
 from services.core.errors import BadData
 from services.mlbackend.process import WorkerProcess
 
@@ -58,6 +59,15 @@ class Trial:
         )
         lost = ", ".join(f"{count} {reason}" for reason, count in sorted(self.dropped.items()) if count)
         return f"{text}; dropped, because it does not fit the label config: {lost}" if lost else text
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is known of a new version."""
+
+    trial: Trial
+    decision: GateDecision
+    estimate: Estimate = NOT_EVALUATED
 
 
 def sample_tasks(source: TaskSource, project_id: int) -> list[dict[str, Any]]:

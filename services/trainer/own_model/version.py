@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import structlog
 
@@ -25,11 +25,9 @@ from services.core.domain import (
     Report,
 )
 from services.mlbackend.folders import PREFIX
+from services.trainer.own_model.trial import Verdict
 from services.trainer.process import Run
 from services.trainer.publishing import code_version
-
-if TYPE_CHECKING:
-    from services.trainer.own_model.judging import Verdict
 
 log = structlog.get_logger()
 _MOST_METRICS: Final = 20
