@@ -174,7 +174,9 @@ def test_int8_serving_does_not_import_torch(version: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stdout.splitlines()[-1] == "set()"  # where int8 is compared with fp32, a log line comes before
+    assert (
+        done.stdout.splitlines()[-1] == "set()"
+    )  # where int8 is compared with fp32, a log line comes before
 
 
 @pytest.mark.parametrize("engine", ["ct2-int8", "torch-fp32"])
