@@ -59,7 +59,7 @@ def test_a_label_confirmed_in_the_editor_leaves_the_list_and_is_not_listed_again
     labelled.annotator.label_all(
         [(task, wrong.get(task, label)) for task, label in labelled.tasks[:_LABELLED]]
     )
-    version = fitloop.served(labelled.project)
+    version = fitloop.served(labelled.project, seconds=240)
     found = _report(fitloop, labelled.project, version)
     given = {row["task"]: row["label"] for row in found["suspects"]["rows"]}
     kept, corrected = [task for task in wrong if task in given][:2]
@@ -87,7 +87,7 @@ def test_a_label_confirmed_in_the_editor_leaves_the_list_and_is_not_listed_again
         names = [str(row["version"]) for row in fitloop.state(labelled.project)["versions"]]
         return next((name for name in names if name != version), "")
 
-    again = _report(fitloop, labelled.project, eventually(newer, 90, what="a second version"))["report"]
+    again = _report(fitloop, labelled.project, eventually(newer, 240, what="a second version"))["report"]
     assert (again["suspects"]["confirmed"], again["suspects"]["changed"]) == (1, 1)
     assert not {kept, corrected} & {row["task_id"] for row in again["suspects"]["rows"]}
 

@@ -21,6 +21,7 @@ SIGNIFICANCE: Final = 0.10
 """Significance level of the sign test over all texts."""
 LABEL_SIGNIFICANCE: Final = 0.05
 """The same for one label, divided by the number of labels (Bonferroni)."""
+MIN_NAMES_PAIRS_OF_SETS: Final = 20  # each text tells about all labels (decision 61)
 MIN_NAMES_PAIRS: Final = 40
 """Compared texts below which a version from label names only is replaced if the difference is beyond doubt. Labels are chosen where that
 version is uncertain, so it is wrong on them more often than on others; with fewer a worse version would be promoted (decision 46)."""
@@ -51,12 +52,12 @@ class Pairs:
     """Candidate wrong, current right."""
     total: int
     per_label: dict[str, tuple[int, int, int]]
-    """True label to (fixed, broken, total), labels without a pair included; with `counts_given` of texts that were given it, too."""
+    """True label to (fixed, broken, total), labels without a pair included; with `of_sets` of texts that were given it, too."""
     fixed_texts: tuple[Change, ...] = field(default=(), compare=False)
     broken_texts: tuple[Change, ...] = field(default=(), compare=False)
     improved: frozenset[str] = frozenset()
     """Labels that are not worse whatever these counts say."""
-    counts_given: bool = False
+    of_sets: bool = False
 
 
 def sign_test(b: int, c: int) -> float:
@@ -157,9 +158,9 @@ def decide(
     `requested`: a person requested this version, so that it is not held for being made by another method. `replaces_names`:
     `compared_with` was made from label names only.
     """
-    b, c = pairs.fixed, pairs.broken
-    only_veto = same_method or requested
-    names_pairs = 0 if sign_test(c, b) < BEYOND_DOUBT else MIN_NAMES_PAIRS
+    b, c, only_veto = pairs.fixed, pairs.broken, same_method or requested
+    least_pairs = MIN_NAMES_PAIRS_OF_SETS if pairs.of_sets else MIN_NAMES_PAIRS
+    names_pairs = 0 if sign_test(c, b) < BEYOND_DOUBT else least_pairs
     min_pairs = names_pairs if replaces_names else MIN_PAIRS
     worse_labels = _worse_labels(pairs)
     if labels_removed:
@@ -242,7 +243,7 @@ def _broke(pairs: Pairs, compared_with: str) -> str:
 
 def _label_broke(pairs: Pairs, label: str) -> str:
     fixed, broken, total = pairs.per_label[label]
-    texts = plural(total) + (" that have it or were given it" if pairs.counts_given else "")
+    texts = plural(total) + (" that have it or were given it" if pairs.of_sets else "")
     return (
         f"Held: significantly worse on {mention(label)} (sign test, p = {sign_test(fixed, broken):.2g}): {broken} of {texts} broke and "
         f"{_were(fixed)} fixed; in all {_figures(pairs)}"

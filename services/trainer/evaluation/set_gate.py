@@ -83,7 +83,7 @@ def pair_up_sets(
     fixed = tuple(row.change for row in rows if row.gain > 0)
     broken = tuple(row.change for row in rows if row.gain < 0)
     per_label, improved = _by_label(rows, candidate.labels)
-    return Pairs(len(fixed), len(broken), len(rows), per_label, fixed, broken, improved, counts_given=True)
+    return Pairs(len(fixed), len(broken), len(rows), per_label, fixed, broken, improved, of_sets=True)
 
 
 def _by_label(rows: Sequence[_Row], labels: Labels) -> tuple[dict[str, tuple[int, int, int]], frozenset[str]]:

@@ -67,6 +67,18 @@ def compared(true: Sequence[Labels], before: Sequence[Labels], now: Sequence[Lab
     return decide(pairs, same_method=True, labels_removed=(), compared_with="shop-1")
 
 
+@pytest.mark.parametrize(("texts", "kind"), [(19, "too-few"), (20, "better")])
+def test_version_from_names_is_replaced_by_a_better_one_on_20_texts(texts: int, kind: str) -> None:
+    """Four of them are fixed and one is broken, which may be chance."""
+    keys = [str(number) for number in range(texts)]
+    before, now, truth = (dict.fromkeys(keys, ("A",)) for _ in range(3))
+    before |= dict.fromkeys(keys[:4], ("A", "B"))
+    now[keys[4]] = ("A", "B")
+    pairs = pair_up_sets(version(now), version(before), truth, None)
+    decision = decide(pairs, same_method=False, labels_removed=(), compared_with="names", replaces_names=True)
+    assert (pairs.fixed, pairs.broken, decision.kind) == (4, 1, kind)
+
+
 def test_a_label_given_to_everything_is_held() -> None:
     true = [("A", "B")] * 30 + [("A",)] * 20
     before = [("A",)] * 30 + [("A",)] * 20
