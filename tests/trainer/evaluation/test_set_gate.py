@@ -71,9 +71,10 @@ def compared(true: Sequence[Labels], before: Sequence[Labels], now: Sequence[Lab
 def test_version_from_names_is_replaced_by_a_better_one_on_20_texts(texts: int, kind: str) -> None:
     """Four of them are fixed and one is broken, which may be chance."""
     keys = [str(number) for number in range(texts)]
-    before, now, truth = (dict.fromkeys(keys, ("A",)) for _ in range(3))
-    before |= dict.fromkeys(keys[:4], ("A", "B"))
-    now[keys[4]] = ("A", "B")
+    one, two = ("A",), ("A", "B")
+    truth: dict[str, Labels] = dict.fromkeys(keys, one)
+    before: dict[str, Labels] = {key: two if key in keys[:4] else one for key in keys}
+    now: dict[str, Labels] = {key: two if key == keys[4] else one for key in keys}
     pairs = pair_up_sets(version(now), version(before), truth, None)
     decision = decide(pairs, same_method=False, labels_removed=(), compared_with="names", replaces_names=True)
     assert (pairs.fixed, pairs.broken, decision.kind) == (4, 1, kind)
