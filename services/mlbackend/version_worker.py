@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 import structlog
 
 from services.core.errors import FitloopError, ModelClassError, Overloaded
+from services.core.redaction import safe_reason
 from services.core.retry import Backoff, LogOnce
 from services.core.telemetry.correlation import log_ids
 from services.core.telemetry.logs import safe_traceback
@@ -137,8 +138,7 @@ class VersionWorker:
         """Have another process started: at once, if this one had answered before."""
         if self._closed.is_set():
             return
-        metrics.count_end(process.ended_by or "crash")
-        log.warning("model_worker_ended", **log_ids(*self.key), reason=str(error))
+        self._note_end(process, str(error))
         if self._death:
             self._backoff.failed(time.monotonic())
         self._death = error
@@ -156,12 +156,15 @@ class VersionWorker:
         """Return the process, started if it is gone. Raises ModelClassError, StoreError."""
         if (process := self._process) and process.alive:
             return process
+        if process:
+            self._note_end(process, "it ended between two calls")
         known = self.error or self._death
         if known and not at_once and time.monotonic() < self._backoff.until:
             raise type(known)(str(known))
         try:
-            process = self._start()
+            process = self._start_or_say_why()
         except FitloopError as error:
+            self._process = None
             self.error, self.failed_at, self.is_ready = error, time.monotonic(), False
             self._backoff.failed(time.monotonic())
             metrics.count_start(started=False)
@@ -169,6 +172,14 @@ class VersionWorker:
         self.error, self.is_ready = None, True
         metrics.count_start(started=True)
         return process
+
+    def _start_or_say_why(self) -> WorkerProcess:
+        try:
+            return self._start()
+        except OSError as error:  # no space left, no further process
+            raise ModelClassError(
+                f"The process of version {self.key[1]} could not be started: {safe_reason(error)}."
+            ) from error
 
     def _start(self) -> WorkerProcess:
         """Start a process over a fresh folder, and warm it up."""
@@ -186,6 +197,12 @@ class VersionWorker:
                 process.close()
                 raise
         return process
+
+    def _note_end(self, process: WorkerProcess, reason: str) -> None:
+        self._process = None
+        metrics.count_end(process.ended_by or "crash")
+        log.warning("model_worker_ended", **log_ids(*self.key), reason=reason)
+        process.close()
 
     def _note_dropped(self, answers: Answers) -> None:
         metrics.count_dropped(answers.dropped)

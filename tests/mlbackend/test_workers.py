@@ -105,17 +105,32 @@ def test_a_killed_process_is_replaced_under_load(registry: Registry, build: Buil
     for thread in threads:
         thread.start()
     crashes = metric_growth("fitloop_model_worker_ends_total", reason="crash")
-    (pid,) = eventually(workers._pids)
-    os.kill(pid, signal.SIGKILL)
-    before = len(answered)
-    eventually(lambda: len(answered) > before + 3 and workers._pids() not in ([], [pid]))
-    over.set()
-    for thread in threads:
-        thread.join()
+    try:
+        (pid,) = eventually(workers._pids)
+        os.kill(pid, signal.SIGKILL)
+        before = len(answered)
+        eventually(lambda: len(answered) > before + 3 and workers._pids() not in ([], [pid]))
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
     assert crashes() == 1
     assert len(failures) <= 3, "only calls that were in flight fail"
     assert all("was ended by SIGKILL" in str(error) for error in failures)
     assert workers.loaded() == [(OWN_KEY, "v-1")]
+
+
+def test_a_process_that_is_killed_while_idle_is_replaced(registry: Registry, build: Build) -> None:
+    publish_own_version(registry, "v-1", "own_models:Keeper")
+    workers = build()
+    workers.prepare((OWN_KEY, "v-1"))
+    crashes = metric_growth("fitloop_model_worker_ends_total", reason="crash")
+    (pid,) = workers._pids()
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: workers._pids() == [])
+    assert workers.loaded() == [(OWN_KEY, "v-1")]
+    assert ask(workers, "v-1", "a") == [{"choices": ["sport"]}]
+    assert crashes() == 1
 
 
 def test_a_hanging_predict_does_not_hold_up_another_version(registry: Registry, build: Build) -> None:
@@ -162,6 +177,21 @@ def test_a_class_that_cannot_be_loaded_is_refused(
     with pytest.raises(ModelClassError, match=message):
         ask(workers, "v-1", "a")
     assert failed() == 1, "requests do not start it again and again"
+
+
+def test_a_full_disk_is_a_refusal_too(
+    registry: Registry, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_own_version(registry, "v-1", "own_models:Keeper", {"a.txt": "a"})
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("services.mlbackend.folders.shutil.copyfile", full)
+    workers = build()
+    with pytest.raises(ModelClassError, match=r"v-1 could not be started: No space left on device\."):
+        workers.prepare((OWN_KEY, "v-1"))
+    assert list(workers.refusals()) == [(OWN_KEY, "v-1")]
 
 
 def test_the_number_of_processes_is_bounded(registry: Registry, build: Build) -> None:
