@@ -130,3 +130,21 @@ def _compare(suggested: dict[int, tuple[set[str], float]], truth: dict[int, tupl
         right, given, wanted = right + len(labels & set(true)), given + len(labels), wanted + len(true)
     most = max(len(labels) for labels, _ in suggested.values())
     return _Found(right / given, 2 * right / (given + wanted), most)
+
+
+def test_a_fine_tune_suggests_several_labels(start_fitloop: Start, annotator: Annotator) -> None:
+    settings = {"METHOD": "lp-ft", "START_TRAINING_EACH_N_UPDATES": str(_LABELLED)}
+    fitloop, rows = start_fitloop(**settings), read_rows(folds=2)[:_TEXTS]
+    project = annotator.create_project("Tuned", _config(sorted({label for _, found in rows for label in found})))
+    tasks = annotator.import_texts(project, [text for text, _ in rows])
+    annotator.connect(project, fitloop.url)
+    for task, (_, found) in list(zip(tasks, rows, strict=True))[:_LABELLED]:
+        result = [_region(found)] if found else []
+        annotator.call("POST", f"/api/tasks/{task}/annotations/", json={"result": result})
+    version = fitloop.served(project, seconds=420)
+    (row,) = fitloop.state(project)["versions"]
+    assert (row["method"], row["gate"]["kind"]) == ("lp-ft", "first")
+    unlabelled = dict(zip(tasks[_LABELLED:], rows[_LABELLED:], strict=True))
+    compared = _compare(_all_suggested(annotator, project, version, len(unlabelled)), unlabelled)
+    assert compared.f1 > 0.35
+    assert compared.most > 1
