@@ -135,7 +135,9 @@ def _compare(suggested: dict[int, tuple[set[str], float]], truth: dict[int, tupl
 def test_a_fine_tune_suggests_several_labels(start_fitloop: Start, annotator: Annotator) -> None:
     settings = {"METHOD": "lp-ft", "START_TRAINING_EACH_N_UPDATES": str(_LABELLED)}
     fitloop, rows = start_fitloop(**settings), read_rows(folds=2)[:_TEXTS]
-    project = annotator.create_project("Tuned", _config(sorted({label for _, found in rows for label in found})))
+    project = annotator.create_project(
+        "Tuned", _config(sorted({label for _, found in rows for label in found}))
+    )
     tasks = annotator.import_texts(project, [text for text, _ in rows])
     annotator.connect(project, fitloop.url)
     for task, (_, found) in list(zip(tasks, rows, strict=True))[:_LABELLED]:
