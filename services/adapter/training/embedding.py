@@ -118,13 +118,13 @@ class Embedding:
         reading, parameters, state = self.planner.reading, self.planner.parameters, self._state
         known, last = state.pool, state.last
         is_known = reading is not None and space is not None and parameters is not None
-        counts = reading.state.counts if reading and is_known else None
-        tasks = counts.tasks if counts else 0
+        labels = reading.state if reading and is_known else None
+        tasks = labels.counts.tasks if labels else 0
         return EmbedSituation(
             seconds=self.seconds,
             fingerprint=embed_trigger.fingerprint(space, parameters) if space and parameters else "",
             tasks=tasks,
-            unlabelled=counts.tasks - counts.annotated_tasks if counts else 0,
+            unlabelled=tasks - labels.annotated_tasks if labels else 0,
             method=(parameters or Parameters()).method,
             names=cold_start.cause(self.wish, space, parameters, tasks, known)
             if space and parameters

@@ -91,6 +91,11 @@ class LabelState(Extensible):
     """Version of the rules that turn annotations into rows; rows of other rules are read again."""
     format: int = FORMAT
 
+    @property
+    def annotated_tasks(self) -> int:
+        """Tasks with an annotation. Label Studio's count leaves out ground truth, which imported annotations are."""
+        return max(self.counts.annotated_tasks, self.labelled)
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:

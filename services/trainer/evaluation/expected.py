@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from services.core.accuracy import TOO_FEW
-from services.core.domain import Counts, Estimate, ExpectedAccuracy, Selection
+from services.core.domain import Estimate, ExpectedAccuracy, LabelState, Selection
 from services.trainer.data.dataset import Dataset
 from services.trainer.data.features import Floats
 
@@ -56,15 +56,16 @@ def expected_accuracy(
         return ExpectedAccuracy(None, reason=TOO_FEW)
     if unseen is None or len(unseen) < MIN_TEXTS:
         return _of_labelled(cross_validated, dataset)
-    return of_unlabelled(unseen, labelled, n, labelled_share(dataset.state.counts))
+    return of_unlabelled(unseen, labelled, n, labelled_share(dataset.state))
 
 
-def labelled_share(counts: Counts) -> float:
+def labelled_share(state: LabelState) -> float:
     """Return the share of the project's tasks that have an annotation; 1 if it is not known how many tasks there are.
 
     Of tasks and not of texts: nobody has counted the distinct texts of the tasks that are not labelled.
     """
-    return min(1.0, counts.annotated_tasks / counts.tasks) if counts.tasks else 1.0
+    tasks = state.counts.tasks
+    return min(1.0, state.annotated_tasks / tasks) if tasks else 1.0
 
 
 def of_unlabelled(unseen: Floats, labelled: Floats, texts: int, share: float) -> ExpectedAccuracy:
@@ -86,8 +87,8 @@ def of_unlabelled(unseen: Floats, labelled: Floats, texts: int, share: float) ->
 
 def _of_labelled(found: Estimate, dataset: Dataset) -> ExpectedAccuracy:
     """Return the cross-validated accuracy if nearly all texts are labelled, and enough for the folds to miss little."""
-    counts, n = dataset.state.counts, len(dataset.examples)
-    is_census = counts.annotated_tasks >= _NEARLY_ALL * counts.tasks > 0
+    state, n = dataset.state, len(dataset.examples)
+    is_census = state.annotated_tasks >= _NEARLY_ALL * state.counts.tasks > 0
     if not is_census or n < max(_CENSUS_LABELS, _CENSUS_LABELS_EACH * len(dataset.labels)):
         return ExpectedAccuracy(None, reason=TOO_FEW)
     interval = (found.high - found.low) / 2

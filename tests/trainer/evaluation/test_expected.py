@@ -53,8 +53,17 @@ def test_labels_that_were_chosen_have_a_wider_margin() -> None:
 
 def test_share_of_labelled_tasks_counts_equal_texts_as_often_as_there_are_tasks() -> None:
     """300 different texts in 600 of 1,000 tasks: the margin is that of more than half of the project."""
-    assert labelled_share(Counts(600, 600, 0, "", 1000)) == 0.6
-    assert labelled_share(Counts(600, 600, 0, "")) == labelled_share(Counts(3, 3, 0, "", 2)) == 1
+
+    def share(*counts: int) -> float:
+        annotated, tasks, labelled = counts
+        state = replace(EMPTY_STATE, counts=Counts(annotated, annotated, 0, "", tasks), labelled=labelled)
+        return labelled_share(state)
+
+    assert share(600, 1000, 0) == 0.6
+    assert share(0, 1000, 600) == 0.6, (
+        "imported annotations are ground truth, which Label Studio does not count"
+    )
+    assert share(600, 0, 600) == share(3, 2, 3) == 1
     once = dataset_of(300, tasks=1000)
     often = replace(once, state=replace(once.state, counts=Counts(600, 600, 0, "", 1000)))
     unseen, labelled = answers(0.8, 2000), answers(0.55, 300)
