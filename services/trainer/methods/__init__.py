@@ -10,7 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from services.core.domain import Method, Parameters
+from services.engine.compute import sigmoid
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
     from services.trainer.data.features import Features, Flags, Floats, Rows
     from services.trainer.methods.checkpoints import Checkpoints
     from services.trainer.methods.plan import Plan
-    from services.trainer.methods.thresholds import Choice
     from services.trainer.process import Run
 
 
@@ -63,6 +65,30 @@ class Head:
     """(labels, d)"""
     bias: Floats
     """(labels,)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How logits become calibrated probabilities, and from which one on a label is chosen."""
+
+    slope: float
+    shift: float
+    thresholds: Floats
+    """(labels,) calibrated logits."""
+
+    @property
+    def probabilities(self) -> Floats:
+        """(labels,) the thresholds as probabilities."""
+        return sigmoid(self.thresholds)
+
+    def apply(self, logits: Floats) -> Floats:
+        """Return calibrated logits (texts, labels) less the thresholds: what is chosen has one >= 0."""
+        return np.asarray(self.slope * logits + self.shift - self.thresholds, np.float32)
+
+    def fold(self, head: Head) -> Head:
+        """Return the head whose logits are those that `apply` returns."""
+        weight = np.asarray(np.float32(self.slope) * head.weight, np.float32)
+        return Head(weight, self.apply(head.bias))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,15 +9,13 @@ a version is evaluated are calibrated and chosen fold by fold, with what the oth
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.engine.compute import sigmoid
 from services.trainer.data.features import Flags, Floats, Rows
-from services.trainer.methods import Head
+from services.trainer.methods import Choice
 
 SHRINKAGE: Final = 10.0
 """Positive examples that the common threshold counts for."""
@@ -29,30 +27,6 @@ MIN_SLOPE, MAX_SLOPE = 0.05, 20.0
 _STEPS: Final = 50
 _BEYOND: Final = 1.0
 """How far below the lowest logit a threshold is that chooses everything."""
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """How logits become calibrated probabilities, and from which one on a label is chosen."""
-
-    slope: float
-    shift: float
-    thresholds: Floats
-    """(labels,) calibrated logits."""
-
-    @property
-    def probabilities(self) -> Floats:
-        """(labels,) the thresholds as probabilities."""
-        return sigmoid(self.thresholds)
-
-    def apply(self, logits: Floats) -> Floats:
-        """Return calibrated logits (texts, labels) less the thresholds: what is chosen has one >= 0."""
-        return np.asarray(self.slope * logits + self.shift - self.thresholds, np.float32)
-
-    def fold(self, head: Head) -> Head:
-        """Return the head whose logits are those that `apply` returns."""
-        weight = np.asarray(np.float32(self.slope) * head.weight, np.float32)
-        return Head(weight, self.apply(head.bias))
 
 
 def choose(logits: Floats, chosen: Flags) -> Choice:

@@ -18,9 +18,8 @@ from services.trainer.data import RunInputs
 from services.trainer.data.base_model import BaseModel
 from services.trainer.data.modules import Modules
 from services.trainer.evaluation import Candidate
+from services.trainer.methods import Choice, TrainedModel
 from services.trainer.methods import Head as LinearHead
-from services.trainer.methods import TrainedModel
-from services.trainer.methods.thresholds import Choice
 from services.trainer.publishing.encoder import Probe, publish_encoder
 from services.trainer.publishing.int8 import KINDS, TORCH, head_of
 from services.trainer.publishing.made import MadeVersion, check_logits, made_of_head
