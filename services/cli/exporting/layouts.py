@@ -14,18 +14,11 @@ from typing import Any, Final
 import numpy as np
 
 from services.cli.exporting import Format, Source, name_labels, read_json, write_json
+from services.cli.exporting.tokenizer import complete_tokenizer, copy_tokenizer
 from services.cli.exporting.weights import fold_into_files, read_weights, save
 from services.core.errors import BadRequest, EngineError
 from services.engine.head import FILE, Head, Layer, read_head
 
-_COPIED: Final = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "README.md",
-    "LICENSE*",
-    "NOTICE*",
-)
 _PROJECTION: Final = "projection"  # services.engine.encoder names it too, and imports tokenizers
 _NOT_EXPORTED: Final = ("oos.json", "report.json", "predictions.safetensors", FILE)
 _ROBERTA: Final = ("roberta.", ("tanh", "none"), ("classifier.dense", "classifier.out_proj"))
@@ -100,7 +93,7 @@ def write_classifier(folder: Path, source: Source) -> None:
     tensors = {f"{prefix}{name}": array for name, array in read_weights(source.model_folder).items()}
     for name, layer in zip(names, folded(_head(source)), strict=True):
         tensors |= {f"{name}.weight": layer.weight, f"{name}.bias": layer.bias}
-    _copy_tokenizer(folder, source)
+    copy_tokenizer(folder, source)
     save(tensors, folder / "model.safetensors")
     config = read_json(source.model_folder / "config.json")
     manifest, architecture = source.manifest, _CLASSES[source.encoder.architecture]
@@ -112,7 +105,7 @@ def write_modules(folder: Path, source: Source) -> None:
     """Write sentence-transformers' modules; the last Dense answers logits. Raises EngineError, OSError."""
     assert source.encoder is not None  # noqa: S101  # for the type checker
     encoder, pooling = source.encoder, source.encoder.pooling
-    _copy_tokenizer(folder, source)
+    copy_tokenizer(folder, source)
     for path in source.model_folder.glob("*.safetensors*"):
         shutil.copyfile(path, folder / path.name)
     config, manifest = read_json(source.model_folder / "config.json"), source.manifest
@@ -152,7 +145,7 @@ def write_whole(folder: Path, source: Source) -> float:
     config = read_json(folder / "config.json")
     named = name_labels(config, manifest.labels, multi_label=manifest.multi_label)
     write_json(folder / "config.json", named)
-    _complete_tokenizer(folder, config, manifest.artefact.max_length)
+    complete_tokenizer(folder, config, manifest.artefact.max_length)
     if manifest.multi_label:
         _fold_thresholds(folder, source)
         return 1.0
@@ -195,32 +188,6 @@ def _head(source: Source) -> Head:
 def _projection(source: Source) -> tuple[Layer, ...]:
     path = source.model_folder / _PROJECTION / FILE
     return read_head(path).layers if path.is_file() else ()
-
-
-def _copy_tokenizer(folder: Path, source: Source) -> None:
-    for path in (path for pattern in _COPIED for path in source.model_folder.glob(pattern)):
-        shutil.copyfile(path, folder / path.name)
-    config = read_json(source.model_folder / "config.json")
-    _complete_tokenizer(folder, config, source.manifest.artefact.max_length)
-
-
-def _complete_tokenizer(folder: Path, config: Mapping[str, Any], max_length: int) -> None:
-    """Have AutoTokenizer read tokenizer.json as it is, pad as the model does, and truncate where Fitloop does."""
-    path = folder / "tokenizer_config.json"
-    known = read_json(path) or {"tokenizer_class": "PreTrainedTokenizerFast"}
-    pad_id = config.get("pad_token_id")
-    if isinstance(pad_id, int) and not known.get("pad_token"):
-        known["pad_token"] = _token_of(read_json(folder / "tokenizer.json"), pad_id)
-    write_json(path, {**known, "model_max_length": max_length})
-
-
-def _token_of(tokenizer: Mapping[str, Any], number: int) -> str | None:
-    """Return the token with this id from the content of a tokenizer.json."""
-    added = {one.get("id"): one.get("content") for one in tokenizer.get("added_tokens") or ()}
-    vocabulary = (tokenizer.get("model") or {}).get("vocab")
-    known = {number: token for token, number in vocabulary.items()} if isinstance(vocabulary, dict) else {}
-    found = added.get(number) or known.get(number)
-    return str(found) if found else None
 
 
 def _write_pooling(folder: Path, source: Source, config: Mapping[str, Any]) -> None:
