@@ -36,7 +36,7 @@ def logged_in(label_studio: str) -> Iterator[Page]:
     """Open a page of chromium and log in."""
     with chromium() as browser:
         page = browser.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         page.goto(f"{label_studio}/user/login/")
         page.fill("input[name=email]", EMAIL)
         page.fill("input[name=password]", PASSWORD)
