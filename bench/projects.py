@@ -108,7 +108,8 @@ def _encoder(registry: Registry, folder: Path) -> EncoderManifest:
     folder.mkdir()
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         shutil.copy(base() / name, folder / name)
-    convert(TorchEngine(folder, Pooler("mean", normalize=True), _WIDTH, 0), "bert", folder / "ct2")
+    engine = TorchEngine(folder, Pooler("mean", normalize=True), _WIDTH, 0)
+    convert(engine.model, "bert", folder / "ct2")
     manifest = EncoderManifest("ab" * 32, "all-MiniLM-L6-v2", "bert", _WIDTH, 256, Pooling(), "ct2-int8", "")
     return Encoders(registry.store).publish(folder, manifest)
 
