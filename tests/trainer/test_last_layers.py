@@ -8,14 +8,12 @@ import numpy as np
 import pytest
 
 from services.core.domain import Method
-from services.core.errors import Preempted
 from services.trainer.methods import hidden_states
-from services.trainer.process.lifecycle import Stop
 from tests.support.base_models import build_tiny_base
-from tests.support.trainer import FakeStop, TrainerWorld
+from tests.support.preemption import check_resumed_run
+from tests.support.trainer import TrainerWorld
 
 FINE = {"num_train_epochs": 4.0, "learning_rate": 5e-3}
-KEPT = "runs/{run}/checkpoints/"
 
 
 @pytest.fixture
@@ -48,18 +46,4 @@ def test_texts_that_are_too_many_to_keep_give_the_same(
 
 def test_a_preempted_run_resumes_its_last_layers(deep: TrainerWorld) -> None:
     deep.label(60)
-    unbroken, broken = (deep.request(Method.LP_FT, **FINE) for _ in range(2))
-    deep.train(unbroken)
-    deep.checkpoint_seconds = 0.0
-    for looks in range(40, 400, 3):
-        deep.stop = FakeStop(looks)
-        with pytest.raises(Preempted):
-            deep.train(broken)
-        if deep.store.folders(KEPT.format(run=broken)):
-            break
-    deep.stop = Stop()
-    deep.train(broken)
-    assert deep.manifest("support-2").lineage.resumed_from is not None
-    one, other = deep.weights("support-1"), deep.weights("support-2")
-    for name, tensor in one.items():
-        np.testing.assert_allclose(tensor, other[name], atol=5e-3, err_msg=name)
+    check_resumed_run(deep, FINE)

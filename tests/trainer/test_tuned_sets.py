@@ -20,10 +20,10 @@ from services.trainer.methods import plan
 from services.trainer.process.lifecycle import Stop
 from tests.support.base_models import build_tiny_base, minilm
 from tests.support.label_sets import LABELS, add_text, allow_several, label_sets
+from tests.support.preemption import CHECKPOINTS, check_resumed_run
 from tests.support.trainer import FakeStop, TrainerWorld
 
 FINE: dict[str, Any] = {"num_train_epochs": 4.0, "learning_rate": 5e-3, "budget_seconds": 1e6}
-KEPT = "runs/{run}/checkpoints/"
 _NLUPP = Path(os.environ.get("FITLOOP_DATA", "../shared/data")) / "nlupp" / "banking.jsonl"
 
 
@@ -123,21 +123,7 @@ def test_last_layers_are_trained_on_cached_states(tmp_path: Path) -> None:
 
 def test_a_preempted_run_resumes(several: TrainerWorld) -> None:
     label_sets(several, 60)
-    unbroken, broken = (several.request(Method.LP_FT, **FINE) for _ in range(2))
-    several.train(unbroken)
-    several.checkpoint_seconds = 0.0
-    for looks in range(40, 400, 3):
-        several.stop = FakeStop(looks)
-        with pytest.raises(Preempted):
-            several.train(broken)
-        if several.store.folders(KEPT.format(run=broken)):
-            break
-    several.stop = Stop()
-    several.train(broken)
-    assert several.manifest("support-2").lineage.resumed_from is not None
-    one, other = several.weights("support-1"), several.weights("support-2")
-    for name, tensor in one.items():
-        np.testing.assert_allclose(tensor, other[name], atol=5e-3, err_msg=name)
+    check_resumed_run(several, FINE)
 
 
 def test_labels_that_change_end_a_checkpoint(several: TrainerWorld) -> None:
@@ -149,7 +135,7 @@ def test_labels_that_change_end_a_checkpoint(several: TrainerWorld) -> None:
     several.stop = FakeStop(60)
     with pytest.raises(Preempted):
         several.train(run)
-    assert several.store.folders(KEPT.format(run=run))
+    assert several.store.folders(CHECKPOINTS.format(run=run))
     several.labelstudio.label(task, "order")
     several.forget_labels(run)
     several.stop = Stop()
