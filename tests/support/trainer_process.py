@@ -100,6 +100,19 @@ def serve_label_studio(world: TrainerWorld) -> Iterator[str]:
         yield url
 
 
+def run_command(world: TrainerWorld, run: str) -> subprocess.CompletedProcess[str]:
+    """Run the trainer's command to its end, beside a server that answers like Label Studio."""
+    with serve_label_studio(world) as url:
+        return subprocess.run(
+            trainer_command(world, run),
+            env=trainer_environment(url),
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=world.base,
+        )
+
+
 def trainer_environment(url: str, **more: str) -> dict[str, str]:
     given = {"LABEL_STUDIO_URL": url, "LABEL_STUDIO_API_KEY": "secret", "FITLOOP_LOG_FORMAT": "json"}
     return os.environ | given | {"PYTHONPATH": str(ROOT)} | more

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import numpy as np
 import pytest
 
@@ -16,7 +14,7 @@ from services.core.pool import PoolStore
 from services.trainer.data import pool_features
 from services.trainer.process.lifecycle import Stop
 from tests.support.trainer import FakeStop, TrainerWorld
-from tests.support.trainer_process import serve_label_studio, trainer_command, trainer_environment
+from tests.support.trainer_process import run_command
 
 
 def _embed(world: TrainerWorld, seconds: float = 60.0) -> PoolState:
@@ -56,15 +54,7 @@ def test_command_computes_features_and_publishes_nothing(world: TrainerWorld) ->
     world.add_texts(12)
     world.label(3)
     run = world.request_embed()
-    with serve_label_studio(world) as url:
-        done = subprocess.run(
-            trainer_command(world, run),
-            env=trainer_environment(url),
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=world.base,
-        )
+    done = run_command(world, run)
     assert done.returncode == 0, done.stderr
     status = world.status(run)
     assert (status.state, status.exit_code, status.published) == (RunState.DONE, 0, ())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,26 +16,16 @@ from services.trainer.process.lifecycle import Stop
 from tests.support.base_models import TEXTS
 from tests.support.trainer import TrainerWorld
 from tests.support.trainer_process import (
+    run_command,
     run_in_process,
     run_with_signal,
-    serve_label_studio,
-    trainer_command,
-    trainer_environment,
 )
 
 
 def test_command_trains_and_publishes(world: TrainerWorld) -> None:
     world.label(60)
     run = world.request()
-    with serve_label_studio(world) as url:
-        done = subprocess.run(
-            trainer_command(world, run),
-            env=trainer_environment(url),
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=world.base,
-        )
+    done = run_command(world, run)
     assert done.returncode == 0, done.stderr
     status = world.status(run)
     assert (status.state, status.exit_code) == (RunState.DONE, 0)
