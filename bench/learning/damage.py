@@ -18,7 +18,7 @@ from services.core.labels.names import clean_name
 from services.trainer.data.features import Floats, Rows
 
 MANY_LABELS = 500
-_ALPHABETS = "αабԱაبअกㄱ"
+_ALPHABETS = "αаԱაאبअกㄱぁ"
 """The first letters of ten scripts, in which the letters a to z are written."""
 Case = Callable[[int], Draw]
 """Seed to draw."""

@@ -11,10 +11,11 @@ from bench.learning.material import Draw
 from services.trainer.data.features import Floats
 from services.trainer.methods import Head
 from services.trainer.methods.fitting import WeightedRows, fit
-from services.trainer.methods.linear_probe import ProbeInputs, train_probe
+from services.trainer.methods.linear_probe import ProbeInputs, rows_of, train_probe
 from services.trainer.methods.names import name_features
 from services.trainer.methods.scaling import Scale
-from services.trainer.methods.self_training import split_pool
+from services.trainer.methods.self_training import is_worthwhile, self_train, split_pool
+from services.trainer.methods.teacher import Teacher
 from services.trainer.methods.zero_shot import SERVED_SLOPE, zero_shot
 
 Variant = Callable[[Draw], Head]
@@ -50,6 +51,17 @@ def without_pool(draw: Draw) -> Head:
     return scale.fold(train_probe(replace(given, pool=given.pool[:0])).head)
 
 
+def without_mixture(draw: Draw) -> Head:
+    """Let the head alone teach itself."""
+    given, scale = ProbeInputs.of(draw.X, draw.targets, draw.names, split_pool(draw.pool)[0])
+    rows, _ = rows_of(given)
+    head, silent = fit(rows), np.zeros(len(given.pool), np.float32)
+    if is_worthwhile(len(given.pool), len(np.unique(rows.targets))):
+        teacher = Teacher(np.zeros((len(given.pool), len(given.N)), np.float32), silent, 0.0)
+        head = self_train(head, rows, given.pool, len(given.X), teacher)
+    return scale.fold(head)
+
+
 def whole_pool(draw: Draw) -> Head:
     given, scale = ProbeInputs.of(draw.X, draw.targets, draw.names, draw.pool)
     return scale.fold(train_probe(given).head)
@@ -69,6 +81,7 @@ def from_names(draw: Draw) -> Head:
 VARIANTS: dict[str, Variant] = {
     RECIPE: recipe,
     "without self-training": without_pool,
+    "without the mixture in self-training": without_mixture,
     "without names": without_names,
     "without centring and scaling": without_scaling,
     "with all of the pool, none held back for the estimate": whole_pool,

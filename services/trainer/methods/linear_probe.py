@@ -67,17 +67,21 @@ def train_probe(
     given: ProbeInputs, check: Callable[[], None] = lambda: None, tolerance: float = TOLERANCE
 ) -> Probe:
     """Fit labelled texts and names, then the pool as well if it is large enough."""
-    labels = len(given.N)
-    rows = WeightedRows.of(given.X, given.targets, labels)
-    weights = name_weights(given.X, given.targets, given.N)
-    named = np.flatnonzero(weights)
-    rows = rows.with_labelled(given.N[named], named, weights[named])
-    known = np.isin(np.arange(labels), rows.targets)
+    rows, weights = rows_of(given)
+    known = np.isin(np.arange(len(given.N)), rows.targets)
     head = fit(rows, check=check, tolerance=tolerance)
     if is_worthwhile(len(given.pool), int(known.sum())):
         teacher = teacher_of(given.X, given.targets, given.N, weights, given.pool)
-        head = self_train(head, rows, given.pool, len(given.X), check, tolerance, teacher)
+        head = self_train(head, rows, given.pool, len(given.X), teacher, check, tolerance)
     return Probe(head, known)
+
+
+def rows_of(given: ProbeInputs) -> tuple[WeightedRows, Floats]:
+    """Return the labelled texts and the names to fit, and the weight of each name (labels,)."""
+    rows = WeightedRows.of(given.X, given.targets, len(given.N))
+    weights = name_weights(given.X, given.targets, given.N)
+    named = np.flatnonzero(weights)
+    return rows.with_labelled(given.N[named], named, weights[named]), weights
 
 
 def cross_fit(

@@ -1,8 +1,8 @@
-"""The labels' names as a second teacher of self-training, for labels without an example: what names and pool alone answer.
+"""A mixture of names, labelled and unlabelled texts, which teaches beside the head in self-training.
 
-Where most labels have no example, the head of `zero_shot` is more often right than one that was trained, whose own answers teach it
-little about them. How far it is believed follows from the labelled texts, a lower bound rather than the mean: with two labels and five
-texts nothing is certain, with 77 a few right answers cannot be chance.
+Each label is a direction, as in `zero_shot`: that of its name, of its labelled texts and of the unlabelled ones that are nearest to it. With
+few texts a label it is more often right than a head, whose weights they leave open; with some more it is less often right. So its share
+in a text's soft targets falls with the number of labelled texts of the labels that the text may have.
 """
 
 from __future__ import annotations
@@ -12,33 +12,32 @@ from typing import Final
 
 import numpy as np
 
-from services.core.intervals import wilson_interval
 from services.engine.compute import softmax
 from services.trainer.data.features import Floats, Rows
-from services.trainer.methods.names import MIN_TRUST
-from services.trainer.methods.zero_shot import SERVED_SLOPE, mixture
+from services.trainer.methods.fitting import ABSENT
+from services.trainer.methods.zero_shot import NAME_WEIGHT, SERVED_SLOPE, mixture
 
-MAX_SHARE: Final = 0.25
-"""Of the names' answers in a text's soft targets: .2 gains a point less, .3 nothing more."""
+MAX_SHARE: Final = 0.5
+"""Of the mixture's answers in a text's soft targets: .25 costs 1 to 2 points with few labels, .7 half a point with 4 texts a label."""
 SHARPENING: Final = 2.0
-"""Of the names' answers, as of the head's. 1 gains 1 to 2 points less."""
-FULL_LIFT: Final = 0.3
-"""Lift over chance, 1 being always right, that is full trust. Chosen texts are those that names tell least of: with 77 good names the lower
-bound of their lift is .15 to .25 at 20 to 100 of them."""
-DEVIATIONS: Final = 1.28
-"""Of the lower bound: one in ten is above the truth."""
+"""Of the mixture's answers, as of the head's in the last round. 1 costs 1 point, 5 with four labels and few texts."""
+TEXT_WEIGHT: Final = 2.0
+"""Of a labelled text in its label's direction, where an unlabelled one weighs at most 1. 1 costs up to 2 points with 77 labels, 4 up to 7 with four."""
+_TEXTS_PER_LABEL, _TEXTS_IN_ALL = 2.0, 20.0
+"""Labelled texts at which the share is half of its maximum: so many a label, and so many more in all. Where there are few labels, each
+is broad, and a few texts leave the head's weights open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """What the names say of the pool, and how much that counts."""
+    """What the mixture says of the pool, and how much that counts."""
 
     logits: Floats
     """(m, labels), sharpened."""
     shares: Floats
     """(m,) of it in each text's soft targets, 0 to MAX_SHARE."""
     texts: float
-    """Labelled texts that it counts as: the labels that it teaches, times the trust in it."""
+    """Labelled texts that it counts as: those that names stand for, of labels without an example."""
 
     def blend(self, logits: Floats) -> Floats:
         """Return the logits (m, labels) of the geometric mean of both, weighted by the shares."""
@@ -46,39 +45,33 @@ class Teacher:
         return np.asarray((1 - shares) * logits + shares * self.logits, np.float32)
 
 
-def trust_in(right: int, labelled: int, labels: int) -> float:
-    """Return how far answers are believed, 0 to 1, of which so many of the labelled texts' are right.
+def teacher_of(X: Floats, targets: Rows, N: Floats, weights: Floats, pool: Floats) -> Teacher:
+    """Return the teacher for a pool (m, d).
 
-    Wilson's lower bound of the share that is right, as a lift over chance.
-    """
-    if not labelled or labels < 2:
-        return 0.0
-    lowest, _ = wilson_interval(right, labelled, DEVIATIONS)
-    lift = (lowest - 1 / labels) / (1 - 1 / labels)
-    return min(1.0, max(0.0, lift / FULL_LIFT))
-
-
-def teacher_of(X: Floats, targets: Rows, N: Floats, weights: Floats, pool: Floats) -> Teacher | None:
-    """Return the teacher for a pool (m, d), or None where each label has an example or the names are not believed.
-
-    `X`: (n, d) labelled texts with their labels; `N`: (labels, d) from `name_features`; `weights`: (labels,) from `name_weights`,
-    squared here: a wrong name misleads all texts near it, also those of other labels.
+    `X`: (n, d) labelled texts with their labels; `N`: (labels, d) from `name_features`; `weights`: (labels,) from `name_weights`.
     """
     counts = np.bincount(targets, minlength=len(N))
-    taught = np.where(counts == 0, weights**2, 0)
-    if not taught.any():
-        return None
-    centres, logs = mixture(N, pool)
-    directions = np.float32(SERVED_SLOPE) * centres
-    right = int(((X @ directions.T + logs).argmax(axis=1) == targets).sum())
-    trust = trust_in(right, len(X), len(N))
-    if trust < MIN_TRUST:
-        return None
-    logits = pool @ directions.T + logs
-    p = softmax(logits)
-    trust *= min(1.0, unseen_share(counts) / max(float(p[:, counts == 0].sum(axis=1).mean()), 1e-12))
-    shares = np.asarray(MAX_SHARE * trust * (p @ taught), np.float32)
-    return Teacher(np.float32(SHARPENING) * logits, shares, trust * int((taught > 0).sum()))
+    logits = _logits(X, targets, weights[:, None] * N, pool)
+    unseen, p = counts == 0, softmax(logits)
+    excess = float(p[:, unseen].sum(axis=1).mean()) / unseen_share(counts)
+    if excess > 1:
+        logits[:, unseen] -= np.float32(np.log(excess))
+        p = softmax(logits)
+    half = _TEXTS_PER_LABEL + _TEXTS_IN_ALL / len(N)
+    shares = np.asarray(MAX_SHARE / (1 + (p @ counts / half) ** 2), np.float32)
+    return Teacher(np.float32(SHARPENING) * logits, shares, float(weights[unseen].sum()))
+
+
+def _logits(X: Floats, targets: Rows, names: Floats, pool: Floats) -> Floats:
+    """Return the mixture's logits (m, labels); a label with neither example nor name has a probability of nearly 0."""
+    anchors = np.float32(NAME_WEIGHT) * names
+    np.add.at(anchors, targets, np.float32(TEXT_WEIGHT) * X)
+    known = np.flatnonzero(anchors.any(axis=1))
+    centres, logs = mixture(anchors[known], pool)
+    found = np.float32(SERVED_SLOPE) * (pool @ centres.T) + logs
+    logits = np.full((len(pool), len(names)), found.min(initial=0.0) - ABSENT, np.float32)
+    logits[:, known] = found
+    return logits
 
 
 def unseen_share(counts: Rows) -> float:

@@ -29,21 +29,23 @@ MAX_TEXTS: Final = 20_000
 def zero_shot(names: Floats, pool: Floats) -> Head:
     """Return a head for features as the encoder gives them, from those of the names (labels, d) and of unlabelled texts (m, d)."""
     scale = Scale.of(pool[:MAX_TEXTS], pool[:0])
-    centres, logs = mixture(name_features(names), scale.apply(pool[:MAX_TEXTS]))
+    anchors = np.float32(NAME_WEIGHT) * name_features(names)
+    centres, logs = mixture(anchors, scale.apply(pool[:MAX_TEXTS]))
     return scale.fold(Head(np.float32(SERVED_SLOPE) * centres, logs))
 
 
-def mixture(N: Floats, X: Floats) -> tuple[Floats, Floats]:
+def mixture(anchors: Floats, X: Floats) -> tuple[Floats, Floats]:
     """Return each label's direction (labels, d), and the logarithm of its share (labels,), from scaled texts X (m, d).
 
-    Names that nothing tells apart keep no direction: the texts' sum is rounding error, which differs between processors.
+    `anchors`: (labels, d) what is known of each direction; the longer it is, the less the texts change it. Anchors that nothing tells apart
+    are 0 and keep no direction: the texts' sum is rounding error, which differs between processors.
     """
-    labels = max(1, len(N))
-    centres = N
-    shares: Floats = np.full(len(N), 1 / labels, np.float32)
-    for _ in range(ROUNDS if len(X) and N.any() else 0):
+    labels = max(1, len(anchors))
+    centres = _unit(anchors)
+    shares: Floats = np.full(len(anchors), 1 / labels, np.float32)
+    for _ in range(ROUNDS if len(X) and anchors.any() else 0):
         q = softmax(np.float32(ASSIGNMENT_SLOPE) * (X @ centres.T) + np.log(shares))
-        centres = _unit(np.float32(NAME_WEIGHT) * N + q.T @ X)
+        centres = _unit(anchors + q.T @ X)
         counts = q.sum(axis=0) + len(X) / labels
         shares = np.asarray(counts / counts.sum(), np.float32)
     return centres, np.log(shares)

@@ -18,7 +18,12 @@ from services.trainer.methods.self_training import (
     soft_targets,
     split_pool,
 )
+from services.trainer.methods.teacher import Teacher
 from tests.support.points import accuracy, points
+
+
+def _silent(m: int, labels: int) -> Teacher:
+    return Teacher(np.zeros((m, labels), np.float32), np.zeros(m, np.float32), 0.0)
 
 
 def test_unlabelled_texts_help_a_head_of_few() -> None:
@@ -29,7 +34,7 @@ def test_unlabelled_texts_help_a_head_of_few() -> None:
         rows = WeightedRows.of(scale.apply(found.X), found.targets, 6)
         head = fit(rows)
         pool, new = scale.apply(found.pool[:300]), scale.apply(found.pool[300:])
-        trained = self_train(head, rows, pool, len(found.X))
+        trained = self_train(head, rows, pool, len(found.X), _silent(len(pool), 6))
         before.append(accuracy(head, new, found.pool_targets[300:]))
         after.append(accuracy(trained, new, found.pool_targets[300:]))
     assert np.mean(after) > np.mean(before)
@@ -38,7 +43,7 @@ def test_unlabelled_texts_help_a_head_of_few() -> None:
 @given(st.integers(0, 99), st.integers(0, 50), st.integers(1, 30), st.floats(1, 4))
 def test_unlabelled_texts_weigh_a_bounded_share(seed: int, m: int, labelled: int, sharpening: float) -> None:
     logits = 5 * np.random.default_rng(seed).normal(size=(m, 3)).astype(np.float32)
-    q, weights = soft_targets(logits, sharpening, labelled)
+    q, weights = soft_targets(logits, sharpening, labelled, _silent(m, 3))
     assert q.sum(axis=1) == pytest.approx(np.ones(m), abs=1e-5)
     assert weights.sum() <= MAX_SHARE * labelled * 1.001
     assert ((weights >= 0) & (weights <= MAX_WEIGHT)).all()
