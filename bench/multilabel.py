@@ -17,6 +17,7 @@ from bench.rig import Rig
 from services.core.domain import OutOfSample
 from services.engine.compute import sigmoid
 from services.engine.head import Head as ServedHead
+from services.engine.processor import limit_blas_to_one_thread
 from services.trainer.data.features import Flags
 from services.trainer.evaluation.gate import decide
 from services.trainer.evaluation.set_gate import pair_up_sets
@@ -87,6 +88,7 @@ def run(options: Options, rig: Rig) -> Result:  # noqa: ARG001 - one signature f
         raise Skip(
             "nlupp/banking.jsonl is missing: set FITLOOP_DATA to the folder that holds it (bench/README.md)."
         )
+    limit_blas_to_one_thread()
     rows: list[tuple[str, ...]] = [("texts", "domain", *VARIANTS)]
     more: list[list[str]] = [
         ["texts", "domain", "estimate: bias (RMS)", "out of fold: bias (RMS)", "gate", "missed goals"]

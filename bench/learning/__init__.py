@@ -12,12 +12,14 @@ from bench.learning.material import POOL, banking77
 from bench.learning.variants import EARLIER_PROBE, RECIPE
 from bench.result import Options, Result
 from bench.rig import Rig
+from services.engine.processor import limit_blas_to_one_thread
 
 GOALS = {0: 0.68, 1: 0.715, 4: 0.80, 8: 0.845, 16: 0.883}
 """Labels per class to accuracy."""
 
 
 def run(options: Options, rig: Rig) -> Result:  # noqa: ARG001 - one signature for all
+    limit_blas_to_one_thread()
     material = banking77(options)
     scores = curve.measure(material, options.seeds)
     told = estimates.measure(material, options.seeds)
