@@ -16,6 +16,7 @@ from services.trainer.methods.names import name_features
 from services.trainer.methods.scaling import Scale
 from services.trainer.methods.self_training import is_worthwhile, self_train, split_pool
 from services.trainer.methods.teacher import Teacher
+from services.trainer.methods.typicality import typicality
 from services.trainer.methods.zero_shot import SERVED_SLOPE, zero_shot
 
 Variant = Callable[[Draw], Head]
@@ -54,7 +55,7 @@ def without_pool(draw: Draw) -> Head:
 def without_mixture(draw: Draw) -> Head:
     """Let the head alone teach itself."""
     given, scale = ProbeInputs.of(draw.X, draw.targets, draw.names, split_pool(draw.pool)[0])
-    rows, _ = rows_of(given)
+    rows, _ = rows_of(given, typicality(given.X, given.N, given.pool))
     head, silent = fit(rows), np.zeros(len(given.pool), np.float32)
     if is_worthwhile(len(given.pool), len(np.unique(rows.targets))):
         teacher = Teacher(np.zeros((len(given.pool), len(given.N)), np.float32), silent, 0.0)

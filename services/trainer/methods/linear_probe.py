@@ -2,7 +2,7 @@
 
 Logistic regression of the labelled texts and, weighted by their estimated reliability, of the names; then self-training on the pool. All of
 it is repeated for each of ten folds without the fold's labels and texts, which gives the answers out of sample. Each step is a
-module of its own: `scaling`, `names`, `fitting`, `teacher`, `self_training`.
+module of its own: `scaling`, `typicality`, `names`, `fitting`, `teacher`, `self_training`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from services.trainer.methods.plan import CROSS_FIT
 from services.trainer.methods.scaling import Scale
 from services.trainer.methods.self_training import TOLERANCE, is_worthwhile, self_train, split_pool
 from services.trainer.methods.teacher import teacher_of
+from services.trainer.methods.typicality import typicality
 
 FOLD_TOLERANCE: Final = 1e-3
 """Of the folds' fits, which takes half the time: their answers are as often right as those of exact fits."""
@@ -67,19 +68,20 @@ def train_probe(
     given: ProbeInputs, check: Callable[[], None] = lambda: None, tolerance: float = TOLERANCE
 ) -> Probe:
     """Fit labelled texts and names, then the pool as well if it is large enough."""
-    rows, weights = rows_of(given)
+    typical = typicality(given.X, given.N, given.pool)
+    rows, weights = rows_of(given, typical)
     known = np.isin(np.arange(len(given.N)), rows.targets)
     head = fit(rows, check=check, tolerance=tolerance)
     if is_worthwhile(len(given.pool), int(known.sum())):
-        teacher = teacher_of(given.X, given.targets, given.N, weights, given.pool)
+        teacher = teacher_of(given.X, given.targets, given.N, weights, given.pool, typical)
         head = self_train(head, rows, given.pool, len(given.X), teacher, check, tolerance)
     return Probe(head, known)
 
 
-def rows_of(given: ProbeInputs) -> tuple[WeightedRows, Floats]:
+def rows_of(given: ProbeInputs, typical: float) -> tuple[WeightedRows, Floats]:
     """Return the labelled texts and the names to fit, and the weight of each name (labels,)."""
     rows = WeightedRows.of(given.X, given.targets, len(given.N))
-    weights = name_weights(given.X, given.targets, given.N)
+    weights = name_weights(given.X, given.targets, given.N, typical)
     named = np.flatnonzero(weights)
     return rows.with_labelled(given.N[named], named, weights[named]), weights
 

@@ -40,10 +40,10 @@ def name_features(X: Floats) -> Floats:
     return np.where(lengths > smallest, centred / np.maximum(lengths, smallest), 0).astype(np.float32)
 
 
-def trust(X: Floats, targets: Rows, N: Floats) -> float:
+def trust(X: Floats, targets: Rows, N: Floats, typical: float = 1.0) -> float:
     """Return the weight of a name, 0 to 1, from scaled texts (n, d) with their labels: how steeply cosines to names tell labels.
 
-    The slope s is the one of most likelihood for P(k | x) = softmax(s ⟨x, N⟩), with the normal prior above; it is concave in s.
+    `typical`: from `typicality`; a text counts so much. The slope s is the one of most likelihood for P(k | x) = softmax(s ⟨x, N⟩), with the normal prior above; it is concave in s.
     """
     if not N.any():
         return 0.0
@@ -52,7 +52,7 @@ def trust(X: Floats, targets: Rows, N: Floats) -> float:
 
     def rises(slope: float) -> bool:
         expected = float((softmax(cosines, 1 / slope) * cosines).sum(dtype=np.float64))
-        return given - expected - (slope - FULL_TRUST) / _DEVIATION**2 > 0
+        return typical * (given - expected) - (slope - FULL_TRUST) / _DEVIATION**2 > 0
 
     low, high = 0.0, FULL_TRUST  # a steeper slope is trusted no more
     if not len(X) or rises(high):
@@ -64,18 +64,18 @@ def trust(X: Floats, targets: Rows, N: Floats) -> float:
     return found if found >= MIN_TRUST else 0.0
 
 
-def name_weights(X: Floats, targets: Rows, N: Floats) -> Floats:
+def name_weights(X: Floats, targets: Rows, N: Floats, typical: float = 1.0) -> Floats:
     """Return the weight of each name (labels,): the trust in all, times the probability that it is its label's name; 0 for none.
 
     A name that is wrong says as much about its label's texts as any other label's would: one of `labels` names, each as likely. What share
-    of the names is right follows from the same texts.
+    of the names is right follows from the same texts, of which each counts as much as it is `typical`.
     """
     labels = len(N)
-    weight = trust(X, targets, N)
+    weight = trust(X, targets, N, typical)
     if not weight:
         return np.zeros(labels, np.float32)
     chosen = softmax(X @ N.T, 1 / FULL_TRUST)[np.arange(len(X)), targets]
-    evidence = np.bincount(targets, np.log(np.maximum(chosen, 1e-12) * labels), labels)
+    evidence = np.bincount(targets, typical * np.log(np.maximum(chosen, 1e-12) * labels), labels)
     known, share = np.bincount(targets, minlength=labels) > 0, _GOOD_NAMES / (_GOOD_NAMES + _BAD_NAMES)
     right: NDArray[np.float64] = np.full(labels, share)
     for _ in range(_ROUNDS):

@@ -45,10 +45,13 @@ class Teacher:
         return np.asarray((1 - shares) * logits + shares * self.logits, np.float32)
 
 
-def teacher_of(X: Floats, targets: Rows, N: Floats, weights: Floats, pool: Floats) -> Teacher:
+def teacher_of(
+    X: Floats, targets: Rows, N: Floats, weights: Floats, pool: Floats, typical: float = 1.0
+) -> Teacher:
     """Return the teacher for a pool (m, d).
 
-    `X`: (n, d) labelled texts with their labels; `N`: (labels, d) from `name_features`; `weights`: (labels,) from `name_weights`.
+    `X`: (n, d) labelled texts with their labels; `N`: (labels, d) from `name_features`; `weights`: (labels,) from `name_weights`;
+    `typical`: from `typicality`, how much a labelled text tells of the pool.
     """
     counts = np.bincount(targets, minlength=len(N))
     logits = _logits(X, targets, weights[:, None] * N, pool)
@@ -58,7 +61,7 @@ def teacher_of(X: Floats, targets: Rows, N: Floats, weights: Floats, pool: Float
         logits[:, unseen] -= np.float32(np.log(excess))
         p = softmax(logits)
     half = _TEXTS_PER_LABEL + _TEXTS_IN_ALL / len(N)
-    shares = np.asarray(MAX_SHARE / (1 + (p @ counts / half) ** 2), np.float32)
+    shares = np.asarray(MAX_SHARE / (1 + (typical * (p @ counts) / half) ** 2), np.float32)
     return Teacher(np.float32(SHARPENING) * logits, shares, float(weights[unseen].sum()))
 
 
