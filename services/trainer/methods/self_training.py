@@ -42,7 +42,7 @@ def split_pool(pool: Floats) -> tuple[Floats, Floats]:
 
 def is_worthwhile(pool_texts: int, labels: int) -> bool:
     """Return whether there are enough unlabelled texts for this many labels."""
-    return pool_texts >= MIN_TEXTS_PER_LABEL * labels
+    return pool_texts >= max(1, MIN_TEXTS_PER_LABEL * labels)
 
 
 def soft_targets(

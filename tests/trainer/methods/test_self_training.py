@@ -62,3 +62,4 @@ def test_texts_are_trained_on_or_held(m: int) -> None:
 def test_few_texts_a_label_are_not_used() -> None:
     assert is_worthwhile(385, 77)
     assert not is_worthwhile(384, 77)
+    assert not is_worthwhile(0, 0)
