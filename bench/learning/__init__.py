@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 
-from bench.learning import curve, dirty, estimates, peers, suspects
+from bench.learning import curve, dirty, estimates, peers, suspects, unbalanced
 from bench.learning.material import POOL, banking77
 from bench.learning.variants import EARLIER_PROBE, RECIPE
 from bench.result import Options, Result
@@ -22,6 +22,7 @@ def run(options: Options, rig: Rig) -> Result:  # noqa: ARG001 - one signature f
     limit_blas_to_one_thread()
     material = banking77(options)
     scores = curve.measure(material, options.seeds)
+    given = unbalanced.measure(material, options.seeds)
     told = estimates.measure(material, options.seeds)
     doubted = suspects.measure(material, options.seeds)
     bad = dirty.measure(options) if options.dirty else []
@@ -29,6 +30,7 @@ def run(options: Options, rig: Rig) -> Result:  # noqa: ARG001 - one signature f
     means = {each: statistics.mean(scores[RECIPE, each]) for each in GOALS}
     before = {each: statistics.mean(scores[EARLIER_PROBE, each]) for each in GOALS if each}
     more = {
+        f"{unbalanced.HOW} In %:": [list(row) for row in unbalanced.table(given)],
         "What versions expect of themselves (errors in points, positive where the figure is too high):": [
             list(row) for row in estimates.table(told)
         ],
