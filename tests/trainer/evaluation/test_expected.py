@@ -37,12 +37,18 @@ def answers(top: float, texts: int) -> Floats:
     return np.tile(np.array([top, 1 - top], np.float32), (texts, 1))
 
 
-def test_figure_is_the_mean_probability() -> None:
+def test_figure_is_the_mean_probability_of_many_texts_a_label() -> None:
     unseen = np.concatenate([answers(0.9, 500), answers(0.7, 500)])
     found = expected_accuracy(unseen, answers(0.8, 300), JUDGED, dataset_of(300))
-    assert found.accuracy == pytest.approx(0.8)
+    assert found.accuracy == pytest.approx(0.8, abs=1e-3)
     assert (found.texts, found.selection, found.reason) == (1000, Selection.RANDOM, "")
     assert 0.04 < found.margin < 0.05
+
+
+def test_few_texts_a_label_are_answered_with_too_much_certainty() -> None:
+    few, many = (of_unlabelled(answers(0.8, 500), answers(0.8, 100), texts, 0.1) for texts in (4, 400))
+    assert few.accuracy == pytest.approx(0.77)
+    assert many.accuracy == pytest.approx(0.7997)
 
 
 def test_labels_that_were_chosen_have_a_wider_margin() -> None:
