@@ -62,11 +62,15 @@ class Material:
         order = random.permutation(len(self.X))
         labelled = order if each is None else _of_each(order, self.targets, each)
         others = order[~np.isin(order, labelled)]
+        return self.of_rows(labelled, others[:pool])
+
+    def of_rows(self, labelled: Rows, pool: Rows) -> Draw:
+        """Label these texts; those are the pool."""
         return Draw(
             self.X[labelled],
             self.targets[labelled],
             self.names,
-            self.X[others[:pool]],
+            self.X[pool],
             self.test,
             self.test_targets,
             labelled,

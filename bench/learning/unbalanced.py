@@ -83,14 +83,5 @@ def _chosen(material: Material, seed: int) -> Rows:
 
 
 def _draw(material: Material, order: Rows, texts: int) -> Draw:
-    some = order[:texts]
     rest = np.random.default_rng(texts).permutation(order[texts:])
-    return Draw(
-        material.X[some],
-        material.targets[some],
-        material.names,
-        material.X[rest[:POOL]],
-        material.test,
-        material.test_targets,
-        some,
-    )
+    return material.of_rows(order[:texts], rest[:POOL])

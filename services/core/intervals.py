@@ -27,13 +27,13 @@ class Interval:
         return Interval(factor * self.value, factor * self.low, factor * self.high)
 
 
-def wilson_interval(right: int, evaluated: int, z: float = Z) -> tuple[float, float]:
-    """Return Wilson's score interval of right / evaluated, 95 % by default; (0, 1) if nothing was evaluated."""
+def wilson_interval(right: int, evaluated: int) -> tuple[float, float]:
+    """Return Wilson's 95 % score interval of right / evaluated; (0, 1) if nothing was evaluated."""
     if evaluated == 0:
         return 0.0, 1.0
-    share, spread = right / evaluated, z * z / evaluated
+    share, spread = right / evaluated, Z * Z / evaluated
     centre = share + spread / 2
-    half = z * math.sqrt(share * (1 - share) / evaluated + spread / (4 * evaluated))
+    half = Z * math.sqrt(share * (1 - share) / evaluated + spread / (4 * evaluated))
     low, high = (centre - half) / (1 + spread), (centre + half) / (1 + spread)
     return max(0.0, min(low, share)), min(1.0, max(high, share))  # rounding may leave the edge by 1e-17
 
